@@ -1,0 +1,1 @@
+"""Counterfactual instances: the nearest input that a classifier puts into another class."""
