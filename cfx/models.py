@@ -1,0 +1,166 @@
+"""The classifiers that are explained: the reference CNN, its training, and reading a classifier from a file.
+
+Keras is imported where something is computed, so that a file's digest can be had without paying for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from cfx.data import Dataset
+from cfx.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+
+def cnn(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    filters: Sequence[int] = (64, 32),
+    kernel_size: int = 2,
+    dropout: float = 0.3,
+    hidden: int = 256,
+    hidden_dropout: float = 0.5,
+) -> keras.Model:
+    """Build the CNN of the reference example, not yet trained.
+
+    input_shape: (height, width, channels). Its output is (n, classes) probabilities. For each of `filters`:
+    convolution (same padding, ReLU), 2x2 max pooling, dropout; then a hidden layer with dropout, and softmax.
+    """
+    import keras
+    from keras import layers
+
+    if len(input_shape) != 3 or min(input_shape[:2]) < 2 ** len(filters):
+        raise InputError(
+            f"model=cnn: needs images (height, width, channels) of at least {2 ** len(filters)} pixels a side, "
+            f"not {input_shape}; use model=keras"
+        )
+    model = keras.Sequential([keras.Input(input_shape, name="image")], name="cnn")
+    for i, channels in enumerate(filters, start=1):
+        model.add(layers.Conv2D(channels, kernel_size, padding="same", activation="relu", name=f"convolution_{i}"))
+        model.add(layers.MaxPooling2D(2, name=f"pooling_{i}"))
+        model.add(layers.Dropout(dropout, name=f"dropout_{i}"))
+    model.add(layers.Flatten(name="flatten"))
+    model.add(layers.Dense(hidden, activation="relu", name="hidden"))
+    model.add(layers.Dropout(hidden_dropout, name="hidden_dropout"))
+    model.add(layers.Dense(classes, activation="softmax", name="probabilities"))
+    return model
+
+
+def train(
+    build: Callable[[], keras.Model],
+    dataset: Dataset,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[keras.Model, pd.DataFrame]:
+    """Build a classifier and train it: Adam, cross-entropy, the same bits for the same seed on one kind of machine.
+
+    build: makes the untrained model; called after the seed is set. progress: called with (batches done, in all).
+    Returns the model and its history, one row an epoch: epoch, loss, accuracy, test_loss, test_accuracy.
+    """
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    model = build()
+    model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(
+        dataset.x_train,
+        dataset.y_train,
+        epochs=epochs,
+        batch_size=batch_size,
+        validation_data=(dataset.x_test, dataset.y_test),
+        callbacks=[_progress(progress, -(-len(dataset.x_train) // batch_size), epochs)] if progress else [],
+        verbose=0,
+    )
+    frame = pd.DataFrame(history.history).rename(columns=lambda name: name.replace("val_", "test_"))
+    frame.insert(0, "epoch", np.arange(1, epochs + 1))
+    return model, frame
+
+
+def load(path: Path, dataset: Dataset | None = None) -> keras.Model:
+    """Read a classifier from a .keras file in safe mode, and check that it fits `dataset` where that is given.
+
+    Raises InputError where the file cannot be read, would run code, or has another input shape or number of classes.
+    """
+    import keras
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such model file; give a .keras file")
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # keras raises TypeError, ValueError, KeyError, OSError, ... for a bad file
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"{path}: cannot be loaded as a Keras model in safe mode ({reason[:200]})") from error
+    if dataset is not None:
+        check_fits(model, dataset, str(path))
+    return model
+
+
+def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
+    """Raise InputError unless the model takes the dataset's inputs and returns its classes (one unit for two)."""
+    given = getattr(model, "input_shape", None)
+    if isinstance(given, tuple):
+        fits = len(given) == len(dataset.input_shape) + 1
+        fits = fits and all(m in (None, d) for m, d in zip(given[1:], dataset.input_shape, strict=True))
+        if not fits:
+            raise InputError(f"{where}: takes inputs of shape {given[1:]}, but the data's are {dataset.input_shape}")
+    units = model(dataset.x_test[:1], training=False).shape[1:]
+    if tuple(units) not in {(dataset.classes,), (1,) if dataset.classes == 2 else (dataset.classes,)}:
+        raise InputError(
+            f"{where}: returns outputs of shape {tuple(units)}, but the data has {dataset.classes} classes"
+        )
+
+
+def sha256(path: Path) -> str:
+    """The digest of what a .keras file computes: its architecture and weights, not the date it was saved.
+
+    Reads the archive only, so it needs no TensorFlow.
+    """
+    shared: dict[int, int] = {}
+
+    def renumber(node: dict[str, object]) -> dict[str, object]:
+        # keras writes memory addresses as identities of shared objects: number them in order of appearance
+        if isinstance(address := node.get("shared_object_id"), int):
+            node["shared_object_id"] = shared.setdefault(address, len(shared))
+        return node
+
+    digest = hashlib.sha256()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(set(archive.namelist()) - {"metadata.json"}):
+                content = archive.read(name)
+                if name == "config.json":
+                    content = json.dumps(json.loads(content, object_hook=renumber)).encode()
+                digest.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: is not a .keras file ({error})") from error
+    return digest.hexdigest()
+
+
+def _progress(report: Callable[[int, int], None], batches: int, epochs: int) -> keras.callbacks.Callback:
+    import keras
+
+    class Progress(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+            self.before = epoch * batches
+
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            report(self.before + batch + 1, batches * epochs)
+
+    return Progress()
