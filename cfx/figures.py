@@ -1,0 +1,260 @@
+"""What a person looks at: a counterfactual beside its instance, how it evolved over lambda, how good the classifier is.
+
+A run of a thousand counterfactuals draws a thousand pictures, so those are composed of pixels with Pillow (about a
+millisecond each, every pixel of the input a square of whole pixels); only the charts with axes pay for matplotlib, as
+figures of their own without pyplot's global state. Inputs are images (height, width, channels) or tables (features,),
+which are drawn as bars. Needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw, ImageFont
+
+from cfx.data import FEATURE_RANGE
+
+FeatureRange = tuple[ArrayLike, ArrayLike]
+
+_PANEL = 168  # pixels of a panel's longer side, about
+_STEP = 84  # the same for a step of an evolution, of which there are many
+_STEPS_A_LINE = 7
+_GAP = 12
+_FONT_SIZE = 13
+_LINE = 19  # pixels from one line of text to the next
+_LEGIBLE = 20  # classes up to which a confusion matrix has room for its numbers
+_BAR = 4  # pixels of a table's feature, one of them the gap to the next
+_BAR_ROWS = 48  # pixels of the full height, at least
+_INK, _FAINT, _GROUND = "#1c1e21", "#9aa0a6", "#ffffff"
+_TRAINING, _TEST = "#0072b2", "#d55e00"  # told apart with any colour vision (Okabe and Ito 2008)
+_DIVERGING = matplotlib.colormaps["RdBu_r"]
+
+
+def caption(original_class: int | str, cf_class: int | str, probability: float, l1: float, found: bool = True) -> str:
+    """One line such as "7 → 9, p=0.990, L1=10.7"; a row that was not found says so. Classes are numbers or names."""
+    if not found:
+        return f"{original_class} → no counterfactual found"
+    return f"{original_class} → {cf_class}, p={probability:.3f}, L1={l1:.1f}"
+
+
+def input_image(x: np.ndarray, feature_range: FeatureRange = FEATURE_RANGE) -> Image.Image:
+    """An input at one pixel a pixel, black at the range's low end and white at its high end; a table as bars.
+
+    x: (height, width, channels), grey for one channel, in colour for three and the mean of any other number; or
+    (features,). feature_range: two numbers, or two arrays that broadcast to x.
+    """
+    share = np.clip((x - np.asarray(feature_range[0])) / _span(feature_range), 0, 1)
+    if x.ndim != 3:
+        return _bars(share.ravel(), np.zeros(share.size), np.broadcast_to(to_rgba(_INK), (share.size, 4)))
+    if x.shape[2] not in (1, 3):
+        share = share.mean(axis=2, keepdims=True)
+    pixels = np.round(255 * share).astype(np.uint8)
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).convert("RGB")
+
+
+def difference_image(
+    instance: np.ndarray, counterfactual: np.ndarray, feature_range: FeatureRange = FEATURE_RANGE
+) -> Image.Image:
+    """The signed change at one pixel a pixel: blue where lowered, white where unchanged, red where raised.
+
+    The limits are fixed at plus and minus the width of the range, so that pictures can be compared with each other.
+    Of several channels the one that changed most is shown: a mean would hide changes that cancel each other.
+    """
+    change = np.clip((counterfactual - instance) / _span(feature_range), -1, 1)
+    if change.ndim != 3:
+        change = change.ravel()
+        return _bars((1 + np.maximum(change, 0)) / 2, (1 + np.minimum(change, 0)) / 2, _DIVERGING((1 + change) / 2))
+    largest = np.take_along_axis(change, np.abs(change).argmax(axis=2, keepdims=True), axis=2)[:, :, 0]
+    return Image.fromarray(_DIVERGING((1 + largest) / 2, bytes=True)).convert("RGB")
+
+
+def counterfactual_picture(
+    instance: np.ndarray, counterfactual: np.ndarray, caption: str, feature_range: FeatureRange = FEATURE_RANGE
+) -> Image.Image:
+    """Original, counterfactual and signed difference side by side, each under its title, over the caption.
+
+    instance, counterfactual: as in `input_image`. The colours of the difference stand beside it with their limits.
+    """
+    panels = [
+        ("original", input_image(instance, feature_range)),
+        ("counterfactual", input_image(counterfactual, feature_range)),
+        ("difference", difference_image(instance, counterfactual, feature_range)),
+    ]
+    tiles = [_tile(image, _PANEL, above=[title]) for title, image in panels]
+    tiles.append(_colour_bar(tiles[-1].height, feature_range))
+    return _on_ground([_side_by_side(tiles), _text(caption)])
+
+
+def evolution_strip(
+    instance: np.ndarray,
+    counterfactuals: np.ndarray,
+    lam: ArrayLike,
+    l1: ArrayLike,
+    cf_class: Sequence[int | str] | np.ndarray,
+    feature_range: FeatureRange = FEATURE_RANGE,
+) -> Image.Image:
+    """The original and then the first counterfactual of each lambda in the order met, with lambda, L1 and class.
+
+    counterfactuals: (k, *instance.shape); lam, l1 and cf_class have k values; k may be 0.
+    """
+    tiles = [_tile(input_image(instance, feature_range), _STEP, below=["original", "", ""])]
+    for x, step_lam, step_l1, step_class in zip(
+        counterfactuals, np.asarray(lam), np.asarray(l1), cf_class, strict=True
+    ):
+        lines = [f"λ={step_lam:.2g}", f"L1={step_l1:.1f}", f"class {step_class}"]
+        tiles.append(_tile(input_image(x, feature_range), _STEP, below=lines))
+    lines_of_tiles = [tiles[start : start + _STEPS_A_LINE] for start in range(0, len(tiles), _STEPS_A_LINE)]
+    return _on_ground([_side_by_side(line) for line in lines_of_tiles])
+
+
+def confusion_figure(actual: ArrayLike, predicted: ArrayLike, ink: str = _INK) -> Figure:
+    """The confusion matrix of integer classes, coloured by the share of the actual class.
+
+    ink: the colour of text and lines. Cells are tinted, not filled, so that the figure also suits a dark ground.
+    """
+    classes = int(max(np.max(actual), np.max(predicted))) + 1
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (np.asarray(actual), np.asarray(predicted)), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # the square root lets a handful of mistakes be seen beside hundreds of hits
+    tint = np.sqrt(share)
+    cells = np.concatenate([np.broadcast_to(to_rgba(_TRAINING)[:3], (*share.shape, 3)), tint[..., None]], axis=2)
+
+    side = min(max(3.0, 0.42 * classes + 0.8), 9.0)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot(xlabel="predicted", ylabel="actual")
+    axes.imshow(cells, interpolation="nearest")
+    if classes <= _LEGIBLE:
+        axes.set(xticks=range(classes), yticks=range(classes))
+        for row, column in np.argwhere(counts):
+            colour = "white" if tint[row, column] > 0.6 else ink
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    _style(axes, ink)
+    axes.tick_params(length=0)
+    return figure
+
+
+def history_figure(history: pd.DataFrame, ink: str = _INK) -> Figure:
+    """Loss and accuracy after each epoch, on the training and on the test split.
+
+    history: the columns epoch, loss, accuracy, test_loss, test_accuracy. ink: the colour of text and lines.
+    """
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for column, name, colour in ((measure, "training", _TRAINING), (f"test_{measure}", "test", _TEST)):
+            axes.plot(history["epoch"], history[column], marker="o", markersize=3, color=colour, label=name)
+        axes.set(xlabel="epoch", ylabel=measure)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color=ink, alpha=0.15, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, labelcolor=ink)
+        _style(axes, ink)
+    return figure
+
+
+def _style(axes: Axes, ink: str) -> None:
+    axes.tick_params(colors=ink, which="both")
+    axes.xaxis.label.set_color(ink)
+    axes.yaxis.label.set_color(ink)
+    axes.spines[:].set_color(ink)
+    axes.patch.set_alpha(0)
+
+
+def _span(feature_range: FeatureRange) -> np.ndarray:
+    return np.asarray(feature_range[1]) - np.asarray(feature_range[0])
+
+
+def _bars(top: np.ndarray, bottom: np.ndarray, colours: np.ndarray) -> Image.Image:
+    """A bar a feature from `bottom` to `top`, as shares (features,) of the height; colours: (features, 4) in [0, 1]."""
+    rows = max(_BAR_ROWS, _BAR * top.size // 3)
+    height = (np.arange(rows)[::-1, None] + 0.5) / rows
+    filled = (height < top) & (height > bottom)
+    pixels = np.where(filled[..., None], np.round(255 * colours[:, :3]), 255).astype(np.uint8)
+    pixels = np.repeat(pixels, _BAR, axis=1)
+    pixels[:, _BAR - 1 :: _BAR] = 255
+    return Image.fromarray(pixels)
+
+
+def _tile(image: Image.Image, side: int, above: Sequence[str] = (), below: Sequence[str] = ()) -> Image.Image:
+    """An image at about `side` pixels in a thin frame, between lines of text."""
+    factor = round(side / max(image.size))
+    if factor >= 1:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    else:
+        image.thumbnail((side, side), Image.Resampling.BOX)
+    width = max(image.width + 2, *(_width(line) for line in (*above, *below)))
+    tile = Image.new("RGB", (width, image.height + 2 + _LINE * len((*above, *below))), _GROUND)
+    draw = ImageDraw.Draw(tile)
+    left, top = (width - image.width) // 2, _LINE * len(above) + 1
+    for row, line in enumerate(above):
+        _write(draw, (width / 2, _LINE * (row + 0.5)), line, "mm")
+    for row, line in enumerate(below):
+        _write(draw, (width / 2, top + image.height + 1 + _LINE * (row + 0.5)), line, "mm")
+    draw.rectangle((left - 1, top - 1, left + image.width, top + image.height), outline=_FAINT)
+    tile.paste(image, (left, top))
+    return tile
+
+
+def _colour_bar(height: int, feature_range: FeatureRange) -> Image.Image:
+    """The colours of a difference from its lowest to its highest, as tall as a panel without its title."""
+    span = _span(feature_range)
+    limit = f"{span:g}" if span.ndim == 0 else "range"
+    labels = [f"+{limit}", "0", f"\N{MINUS SIGN}{limit}"]
+    length = height - _LINE
+    bar = Image.new("RGB", (16 + max(map(_width, labels)), height), _GROUND)
+    colours = _DIVERGING(np.linspace(1, 0, length - 2), bytes=True)[:, None, :3]
+    draw = ImageDraw.Draw(bar)
+    draw.rectangle((0, _LINE, 10, height - 1), outline=_FAINT)
+    bar.paste(Image.fromarray(np.repeat(colours, 9, axis=1)), (1, _LINE + 1))
+    for share, label, anchor in zip((0, 0.5, 1), labels, ("la", "lm", "ld"), strict=True):
+        _write(draw, (16, _LINE + share * (length - 1)), label, anchor)
+    return bar
+
+
+def _side_by_side(tiles: Sequence[Image.Image]) -> Image.Image:
+    line = Image.new("RGB", (sum(tile.width + _GAP for tile in tiles) - _GAP, max(t.height for t in tiles)), _GROUND)
+    left = 0
+    for tile in tiles:
+        line.paste(tile, (left, 0))
+        left += tile.width + _GAP
+    return line
+
+
+def _on_ground(lines: Sequence[Image.Image]) -> Image.Image:
+    """Lines from top to bottom, with a margin round them."""
+    width = max(line.width for line in lines)
+    whole = Image.new("RGB", (width + 2 * _GAP, sum(line.height + _GAP for line in lines) + _GAP), _GROUND)
+    top = _GAP
+    for line in lines:
+        whole.paste(line, (_GAP, top))
+        top += line.height + _GAP
+    return whole
+
+
+def _text(text: str) -> Image.Image:
+    line = Image.new("RGB", (_width(text), _LINE), _GROUND)
+    _write(ImageDraw.Draw(line), (0, _LINE / 2), text, "lm")
+    return line
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _FONT_SIZE)
+
+
+def _width(text: str) -> int:
+    return int(np.ceil(_font().getlength(text)))
+
+
+def _write(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, anchor: str) -> None:
+    draw.text(place, text, fill=_INK, font=_font(), anchor=anchor)
