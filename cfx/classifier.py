@@ -1,0 +1,156 @@
+"""One view of every classifier: logits that can be differentiated, whatever the caller's model ends in.
+
+A search needs margins that do not saturate: in float32 a softmax is exactly 1 from a margin of 17 on, and its gradient
+dies long before. So a Keras model that ends in a softmax or in one sigmoid unit is read just before that last
+operation, with the model's own variables. Where that is not possible (a `predict_fn`, a model that hides its softmax in
+a compiled function of its own) the logits are log-probabilities, which are as good until a probability rounds to 1.
+"""
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cfx.errors import InputError
+
+Outputs = Literal["auto", "probabilities", "logits"]
+
+# A probability below this counts as this, so that its logarithm is finite.
+_TINY = 1e-30
+# How many numbers (64 MiB) a predict_fn is given at once when its gradient is taken.
+_NUMBERS_AT_ONCE = 2**24
+
+
+class Classifier:
+    """A Keras model or a `predict_fn` as differentiable logits (n, classes) whose softmax are its probabilities.
+
+    Args:
+        model: a Keras classifier, or a function of a float32 array (n, *shape) that gives an array (n, classes), or
+            (n,) or (n, 1) for the second of two classes. It is held weakly: a compiled search does not keep it alive.
+        x: float32 (n, *shape), n >= 1, some instances to look at its outputs by.
+        outputs: what the model gives. "auto" finds out: a last operation that is a softmax or one sigmoid unit, or
+            outputs that all sum to 1, are probabilities; outputs that cannot be probabilities are logits.
+        eps: half the step of the central differences that stand for the gradient of a `predict_fn`, in units of x.
+
+    Raises:
+        InputError: the model does not take x, or what it gives is not finite, not of shape (n, classes), of one class
+            only, or may be read both as logits and as probabilities.
+    """
+
+    def __init__(self, model: Callable[..., Any], x: np.ndarray, outputs: Outputs = "auto", eps: float = 1e-3) -> None:
+        self._model = weakref.ref(model)
+        self._is_keras = isinstance(model, keras.Model)
+        self._eps = eps
+        raw = self._raw(x)
+        last = self._last_operation(x) if self._is_keras else "unknown"
+        self._is_binary = raw.shape[1] == 1
+        self._gives_logits = _are_logits(raw, last) if outputs == "auto" else outputs == "logits"
+        self.classes = 2 if self._is_binary else raw.shape[1]
+
+    def logits(self, x: tf.Tensor) -> tf.Tensor:
+        """Logits (n, classes) of x (n, *shape), float32, inside a graph, differentiable by x."""
+        if not self._is_keras:
+            return self._numerical_logits(x)
+        raw = self._model()(x, training=False)
+        last = _last(raw).op
+        if self._gives_logits:
+            logits = tf.cast(raw, tf.float32)
+        elif last.type == ("Sigmoid" if self._is_binary else "Softmax"):
+            logits = tf.cast(last.inputs[0], tf.float32)
+        else:
+            probabilities = tf.concat([1 - raw, raw], axis=1) if self._is_binary else raw
+            return tf.math.log(tf.maximum(tf.cast(probabilities, tf.float32), _TINY))
+        return tf.concat([tf.zeros_like(logits), logits], axis=1) if self._is_binary else logits
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) of x (n, *shape) by the caller's own model, in float32.
+
+        Raises InputError where the model gives a number that is not finite.
+        """
+        raw = self._raw(x)
+        if self._gives_logits:
+            logits = np.concatenate([np.zeros_like(raw), raw], axis=1) if self._is_binary else raw
+            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+            return odds / odds.sum(axis=1, keepdims=True)
+        return np.concatenate([1 - raw, raw], axis=1) if self._is_binary else raw
+
+    def _raw(self, x: np.ndarray) -> np.ndarray:
+        model = self._model()
+        try:
+            given = model(x, training=False) if self._is_keras else model(x)
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"the model does not take instances of shape {x.shape[1:]}: {reason}") from error
+        if self._is_keras and not tf.is_tensor(given):
+            raise InputError("the model must have one output, of shape (n, classes): give a model of that output alone")
+        raw = np.asarray(given, np.float32)
+        raw = raw[:, None] if raw.ndim == 1 else raw
+        if raw.ndim != 2 or len(raw) != len(x) or raw.shape[1] == 0:
+            raise InputError(f"the model must give an array (n, classes), got {raw.shape} for {len(x)} instances")
+        if not np.all(np.isfinite(raw)):
+            row = int(np.argmin(np.isfinite(raw).all(axis=1)))
+            raise InputError(f"the model gives {raw[row].tolist()} for an instance: check its weights and its input")
+        return raw
+
+    def _last_operation(self, x: np.ndarray) -> str:
+        model = self._model()
+        spec = tf.TensorSpec([None, *x.shape[1:]], tf.float32)
+        graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
+        return _last(graph.outputs[0]).op.type
+
+    def _numerical_logits(self, x: tf.Tensor) -> tf.Tensor:
+        @tf.custom_gradient
+        def logits(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            def gradient(upstream: tf.Tensor) -> tf.Tensor:
+                return tf.ensure_shape(tf.numpy_function(self._pull_back, [x, upstream], tf.float32), x.shape)
+
+            value = tf.numpy_function(self._log_probabilities, [x], tf.float32)
+            return tf.ensure_shape(value, [None, self.classes]), gradient
+
+        return logits(x)
+
+    def _log_probabilities(self, x: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(self.probabilities(x), _TINY)).astype(np.float32)
+
+    def _pull_back(self, x: np.ndarray, upstream: np.ndarray) -> np.ndarray:
+        """The gradient (n, *shape) of sum(upstream * logits) by x, by central differences over all features."""
+        flat = x.reshape(len(x), -1)
+        gradient = np.empty(flat.size, np.float32)
+        at_once = max(1, _NUMBERS_AT_ONCE // (2 * flat.shape[1]))
+        for start in range(0, flat.size, at_once):
+            row, feature = np.divmod(np.arange(start, min(start + at_once, flat.size)), flat.shape[1])
+            moved = (np.arange(len(row)), feature)
+            above, below = flat[row], flat[row]
+            above[moved] += self._eps
+            below[moved] -= self._eps
+            both = self._log_probabilities(np.concatenate([above, below]).reshape(-1, *x.shape[1:]))
+            rise = np.sum(upstream[row] * (both[: len(row)] - both[len(row) :]), axis=1)
+            gradient[start : start + len(row)] = rise / (above[moved] - below[moved])
+        return gradient.reshape(x.shape)
+
+
+def _last(output: tf.Tensor) -> tf.Tensor:
+    """The tensor that an output in a graph only passes on."""
+    while output.op.type in ("Identity", "Cast"):
+        output = output.op.inputs[0]
+    return output
+
+
+def _are_logits(raw: np.ndarray, last_operation: str) -> bool:
+    """Whether outputs (n, k) are logits, by the operation they come from and by their values; raises if in doubt."""
+    is_binary = raw.shape[1] == 1
+    in_range = bool(np.all((raw >= 0) & (raw <= 1)))
+    is_linear = last_operation in ("BiasAdd", "MatMul", "AddV2")
+    may_be_probabilities = in_range and (is_binary or np.allclose(raw.sum(axis=1), 1, atol=1e-3))
+    if last_operation == ("Sigmoid" if is_binary else "Softmax"):
+        return False
+    if last_operation == "Sigmoid" and not may_be_probabilities:
+        raise InputError(f"{raw.shape[1]} sigmoid outputs do not sum to 1, so they are no classes to choose one from")
+    if is_binary and is_linear:
+        return True
+    if may_be_probabilities and (is_binary or is_linear):
+        raise InputError('the model\'s outputs may be probabilities or logits: say which with outputs="probabilities"')
+    return not may_be_probabilities

@@ -1,0 +1,165 @@
+"""What a search is asked to do: its hyperparameters, with their meaning, unit and range beside them.
+
+Plain data, so that a configuration can name a method without paying for TensorFlow. The searches themselves are in
+`cfx.wachter` and `cfx.primal_dual`, one module a method, under the name that `name` gives here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cfx.errors import InputError
+
+TargetClass = str | int
+"""`"other"` (any class but the predicted one), `"same"` (the predicted class), or a class, 0 or above."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What every method needs to know. Sequences give one value a row, so that one batch can hold several cells.
+
+    Raises InputError where a value is outside its range. Whether a class exists, and whether a sequence has as many
+    values as there are instances, only `find_counterfactuals` can tell.
+    """
+
+    name: ClassVar[str]
+
+    target_class: TargetClass | Sequence[TargetClass] = "other"
+    """Where the counterfactual is to lie. Text that is a number, such as "3", counts as that class."""
+
+    target_proba: float = 1.0
+    """The probability f_t wanted of the target class, in (0, 1]. For `other`, f_t is that of the likeliest class
+    other than the original one."""
+
+    tol: float = 0.01
+    """How far f_t may be from `target_proba`, in (0, 1): a counterfactual has |f_t - target_proba| <= tol."""
+
+    max_iter: int
+    """The most steps (one forward and one gradient pass each) that a row may take, per lambda where a method goes
+    through several; 1 or above."""
+
+    lam_init: float | Sequence[float]
+    """The weight of the L1 distance against the prediction loss that the search starts from, above 0."""
+
+    learning_rate: float | Sequence[float]
+    """The size of the first steps, above 0, in units of the input."""
+
+    feature_range: tuple[ArrayLike, ArrayLike] = (-0.5, 0.5)
+    """The lowest and the highest value of a feature: two numbers, or two arrays that broadcast to an instance."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges, and turn what a configuration file may hand over into plain Python values."""
+        targets = _values(self.target_class)
+        self._set("target_class", tuple(map(_target, targets)) if targets is not None else _target(self.target_class))
+        self._number("target_proba", lambda value: 0 < value <= 1, "in (0, 1]")
+        self._number("tol", lambda value: 0 < value < 1, "in (0, 1)")
+        for field in ("lam_init", "learning_rate"):
+            self._number(field, lambda value: value > 0, "> 0", per_row=True)
+        for field in fields(self):
+            if field.type is int:
+                self._whole_number(field.name)
+        self._set("feature_range", _feature_range(self.feature_range))
+
+    def _set(self, field: str, value: object) -> None:
+        object.__setattr__(self, field, value)
+
+    def _number(self, field: str, valid: Any, wanted: str, per_row: bool = False) -> None:
+        given = getattr(self, field)
+        values = _values(given) if per_row else None
+        numbers = [_float(value) for value in (values if values is not None else [given])]
+        for number, value in zip(numbers, values if values is not None else [given], strict=True):
+            if number is None or not np.isfinite(number) or not valid(number):
+                raise InputError(f"{field} must be {wanted}, got {value!r}: give a number in that range")
+        self._set(field, tuple(numbers) if values is not None else numbers[0])
+
+    def _whole_number(self, field: str) -> None:
+        value = getattr(self, field)
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise InputError(f"{field} must be a whole number >= 1, got {value!r}")
+        self._set(field, int(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wachter(Method):
+    """The published objective, (f_t(x') - target_proba)^2 + lambda L1(x', x), by Adam, with a search over lambda.
+
+    Wachter, Mittelstadt and Russell 2017, "Counterfactual explanations without opening the black box", equations 1
+    and 2, with the L1 distance. Lambda is first lowered from `lam_init` by powers of ten, with max_iter / 10 steps each,
+    until it is bracketed, and then bisected.
+    """
+
+    name: ClassVar[str] = "wachter"
+
+    max_iter: int = 1000
+    """The most Adam steps for one lambda, over which the learning rate falls linearly to zero; 1 or above."""
+
+    lam_init: float | Sequence[float] = 0.1
+    """The largest lambda of the bracketing sweep, above 0."""
+
+    max_lam_steps: int = 10
+    """How many times lambda is bisected; 1 or above."""
+
+    learning_rate: float | Sequence[float] = 0.1
+    """Adam's learning rate at the first step for a lambda, above 0, in units of the input."""
+
+    early_stop: int = 50
+    """A lambda is left after this many consecutive steps that all are counterfactuals, or all are not; 1 or above."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrimalDual(Method):
+    """The least L1 subject to |f_t(x') - target_proba| <= tol, by proximal steps with one multiplier a row."""
+
+    name: ClassVar[str] = "primal_dual"
+
+    max_iter: int = 200
+    """The steps that a row takes: more time for a lower L1; 1 or above."""
+
+    lam_init: float | Sequence[float] = 0.1
+    """The weight of the L1 distance at the first step, above 0."""
+
+    learning_rate: float | Sequence[float] = 0.4
+    """The size of the first steps, above 0, in units of the input; it decays geometrically."""
+
+
+def _values(given: object) -> list[Any] | None:
+    """The values of a per-row field, or None where it has one value for all rows."""
+    if isinstance(given, np.ndarray):
+        return list(given) if given.ndim else None
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else None
+
+
+def _float(value: object) -> float | None:
+    if isinstance(value, bool | str | None):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def _target(value: object) -> TargetClass:
+    if isinstance(value, str) and value in ("other", "same"):
+        return value
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    raise InputError(f'target_class must be "other", "same" or a class (0, 1, ...), got {value!r}')
+
+
+def _feature_range(given: object) -> tuple[Any, Any]:
+    bounds = _values(given)
+    if bounds is None or len(bounds) != 2:
+        raise InputError(f"feature_range must be two values, the lowest and the highest, got {given!r}")
+    try:
+        low, high = (np.asarray(bound, np.float32) for bound in bounds)
+        ordered = np.all(np.isfinite(low) & np.isfinite(high) & (low < high))
+    except (TypeError, ValueError):
+        raise InputError(f"feature_range must be two numbers or two arrays of one shape, got {given!r}") from None
+    if not ordered:
+        raise InputError(f"feature_range must go from low to a higher value, got {given!r}")
+    return tuple(float(bound) if np.ndim(bound) == 0 else np.asarray(bound, np.float32) for bound in bounds)  # type: ignore[return-value]

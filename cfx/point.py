@@ -1,0 +1,52 @@
+"""The terms that the engine and a method share: what a row asks for, and what is known where it stands.
+
+Every tensor has a leading row dimension; rows never mix.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Row(NamedTuple):
+    """What a row asks for; it does not change during a search."""
+
+    index: tf.Tensor
+    """(n,) int32, its place in the caller's batch."""
+    x: tf.Tensor
+    """(n, *shape) float32, the instance."""
+    target: tf.Tensor
+    """(n, classes) bool, the classes it may end in: one for a fixed target, all but the predicted one for `other`."""
+    lam_init: tf.Tensor
+    """(n,) float32."""
+    learning_rate: tf.Tensor
+    """(n,) float32."""
+
+
+class Point(NamedTuple):
+    """What is known at the x where a row stands, after one forward and one gradient pass."""
+
+    x: tf.Tensor
+    """(n, *shape) float32."""
+    change: tf.Tensor
+    """(n, *shape) float32, x less the instance."""
+    logits: tf.Tensor
+    """(n, classes) float32; their softmax are the probabilities."""
+    gradient: tf.Tensor
+    """(n, *shape) float32, of the method's `loss` by x."""
+    probability: tf.Tensor
+    """(n,) f_t: the largest probability among the target classes."""
+    l1: tf.Tensor
+    """(n,) the L1 distance from the instance."""
+    hit: tf.Tensor
+    """(n,) bool: x is a counterfactual."""
+
+
+def along(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """One value a row (n,) as (n, 1, ..., 1), to go with arrays of the rank of `like`."""
+    return tf.reshape(values, [-1] + [1] * (len(like.shape) - 1))
+
+
+def target_probability(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """f_t (n,): the largest probability among the target classes (n, classes)."""
+    return tf.reduce_max(tf.where(target, tf.nn.softmax(logits), 0.0), axis=1)

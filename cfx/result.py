@@ -1,0 +1,113 @@
+"""What a search found: one row a counterfactual, as arrays, as a table and as one file."""
+
+import os
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cfx.errors import InputError
+
+# A feature has changed if it moved by more than this, in units of the input.
+_CHANGED = 1e-3
+
+
+@dataclass(frozen=True)
+class LambdaPath:
+    """The first counterfactual met at each lambda, for the first rows of a search: k points, by row, then by step."""
+
+    row: np.ndarray
+    """(k,) the row of the result that a point belongs to."""
+    x: np.ndarray
+    """(k, *shape) float32."""
+    lam: np.ndarray
+    """(k,) the lambda at which it was met."""
+    probability: np.ndarray
+    """(k,) of `cf_class`."""
+    cf_class: np.ndarray
+    """(k,) the class that the model predicts."""
+    l1: np.ndarray
+    """(k,) distance from the instance."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The counterfactuals of n instances. A row that is not `found` holds its instance, unchanged."""
+
+    method: str
+    """`wachter` or `primal_dual`."""
+    x: np.ndarray
+    """(n, *shape) float32, inside the feature range."""
+    found: np.ndarray
+    """(n,) bool: |f_t(x') - target_proba| <= tol, by the caller's own model in float32."""
+    probability: np.ndarray
+    """(n,) of `cf_class`."""
+    cf_class: np.ndarray
+    """(n,) the class that the model predicts for `x`."""
+    original_class: np.ndarray
+    """(n,) the class that the model predicts for the instance."""
+    target_class: np.ndarray
+    """(n,) text, as asked: `other`, `same` or a class."""
+    instance: np.ndarray
+    """(n,) the caller's index of the instance."""
+    l1: np.ndarray
+    """(n,) the sum of the absolute changes."""
+    l2: np.ndarray
+    """(n,) the Euclidean length of the change."""
+    l0: np.ndarray
+    """(n,) the number of features changed by more than 1e-3."""
+    lam: np.ndarray
+    """(n,) the weight of the L1 distance at which `x` was met; NaN where no step found it."""
+    lam_init: np.ndarray
+    """(n,) as asked."""
+    learning_rate: np.ndarray
+    """(n,) as asked."""
+    iterations: np.ndarray
+    """(n,) steps taken, one forward and one gradient pass each; 0 where the instance already was one."""
+    runtime_s: np.ndarray
+    """(n,) the row's share of the wall time of its batch, in seconds; the rows add up to the whole search."""
+    path: LambdaPath
+    """The evolution over lambda of the first `path_rows` rows."""
+
+    def frame(self) -> pd.DataFrame:
+        """One row a counterfactual, with the columns of `counterfactuals.parquet` but for `cell`."""
+        columns = (
+            "lam_init learning_rate target_class instance original_class cf_class probability found "
+            "l1 l2 l0 lam runtime_s iterations"
+        )
+        table = pd.DataFrame({column: getattr(self, column) for column in columns.split()})
+        table.insert(0, "method", self.method)
+        return table.astype({"method": "str", "target_class": "str"})
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one .npz file that holds no pickle. A file under that name is complete."""
+        path = Path(path)
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "path"}
+        arrays |= {f"path_{field.name}": getattr(self.path, field.name) for field in fields(LambdaPath)}
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Result":
+        """Read what `save` wrote. Raises InputError where the file is not a complete result."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays: dict[str, Any] = dict(file)
+            evolution = LambdaPath(**{field.name: arrays.pop(f"path_{field.name}") for field in fields(LambdaPath)})
+            return cls(**arrays | {"method": str(arrays["method"]), "path": evolution})
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is not a saved result ({error}): remove it and search again") from error
+
+
+def distances(x: np.ndarray, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """L1, L2 and L0 (changes above 1e-3), (n,) each, between x and instances (n, *shape), summed in float64."""
+    change = np.abs(np.asarray(x, np.float64) - instances).reshape(len(x), -1)
+    return change.sum(axis=1), np.sqrt(np.square(change).sum(axis=1)), (change > _CHANGED).sum(axis=1)
