@@ -109,5 +109,6 @@ class Result:
 
 def distances(x: np.ndarray, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """L1, L2 and L0 (changes above 1e-3), (n,) each, between x and instances (n, *shape), summed in float64."""
-    change = np.abs(np.asarray(x, np.float64) - instances).reshape(len(x), -1)
-    return change.sum(axis=1), np.sqrt(np.square(change).sum(axis=1)), (change > _CHANGED).sum(axis=1)
+    change = np.abs(np.asarray(x, np.float64) - instances)
+    features = tuple(range(1, change.ndim))
+    return change.sum(features), np.sqrt(np.square(change).sum(features)), (change > _CHANGED).sum(features)
