@@ -7,8 +7,6 @@ extremes, so that a test split cannot leak into the training split) and integer 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cfx.errors import InputError
+from cfx.files import replacing
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 FEATURE_RANGE = (-0.5, 0.5)
@@ -68,14 +67,8 @@ class Dataset:
 
     def save(self, path: Path) -> None:
         """Write the four arrays as an uncompressed .npz; the file appears whole or not at all."""
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
-            try:
-                np.savez(temporary, allow_pickle=False, **self.arrays())
-            except BaseException:
-                Path(temporary.name).unlink()
-                raise
-        os.chmod(temporary.name, 0o644)
-        Path(temporary.name).replace(path)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **self.arrays())
 
     @staticmethod
     def load(path: Path) -> Dataset:
@@ -199,14 +192,16 @@ def _check_inputs(x: np.ndarray, name: str, bounds: tuple[float, float], where: 
         raise InputError(f"{where}: {name} has dtype {x.dtype}; need integers or floats")
     if x.ndim not in (2, 3, 4) or 0 in x.shape:
         raise InputError(
-            f"{where}: {name} has shape {x.shape}; need (n, height, width), (n, height, width, channels) or (n, features)"
+            f"{where}: {name} has shape {x.shape}; "
+            "need (n, height, width), (n, height, width, channels) or (n, features)"
         )
     low, high = x.min(), x.max()
     if not np.isfinite([low, high]).all():
         raise InputError(f"{where}: {name} holds NaN or infinity; remove those rows")
     if low < bounds[0] or high > bounds[1]:
         raise InputError(
-            f"{where}: {name} lies in [{low:g}, {high:g}], outside data.bounds {list(bounds)}; give data.bounds=[low,high]"
+            f"{where}: {name} lies in [{low:g}, {high:g}], outside data.bounds {list(bounds)}; "
+            "give data.bounds=[low,high]"
         )
 
 

@@ -1,0 +1,45 @@
+# What can be done here; `make` alone lists it.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+ENV := .venv/.complete
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow check bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: $(ENV)  ## make the environment, then run a sweep: ARGS="+sweep=grid" for another one
+	$(BIN)/python -m pipelines.run $(or $(ARGS),+sweep=targets)
+
+test: $(ENV)  ## make the environment, then run the tests (the slow ones: make test-slow)
+	$(BIN)/python -m pytest
+
+test-slow: $(ENV)  ## the tests that take minutes; with MNIST_NPZ set, those on all of MNIST too
+	$(BIN)/python -m pytest -m slow
+
+check: $(ENV)  ## style, types and which package may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(ENV)  ## both methods and the peer, on the same instances, in one run
+	$(BIN)/python -m benchmarks.run
+
+lock: $(ENV)  ## choose the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --upgrade --quiet \
+	  --output-file requirements.lock
+
+clean:  ## remove the environment; what runs wrote stays
+	rm -rf .venv .venv-peer
+
+# the exact versions of the lock file, checked by hash, with the bytecode compiled: TensorFlow then imports twice as fast
+$(ENV): requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
+	touch $@

@@ -1,0 +1,107 @@
+"""The cells of a sweep: what each is asked to compute, and the identity under which it is kept.
+
+A cell's identity is a hash of all that decides its result: the method with its hyperparameters, the instances, the
+digests of the data and the model, and the source of the search. Where it is computed, how it is tracked and where
+files lie are not in it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import cfx
+from cfx import data, models
+from cfx.errors import InputError
+from cfx.methods import Method
+from pipelines import artifacts
+from pipelines.params import Instances, Params
+
+# The modules of cfx that decide what a search returns.
+SEARCH_CODE = ("classifier", "methods", "point", "primal_dual", "result", "search", "wachter")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a sweep, for all chosen instances."""
+
+    id: str
+    """32 hexadecimal digits."""
+    swept: dict[str, Any]
+    """The values of the sweep's axes at this point."""
+    method: Method
+    """What is searched, with all hyperparameters."""
+    instances: tuple[int, ...]
+    """Places in the test split."""
+
+    @property
+    def name(self) -> str:
+        """How a reader tells the cell from the others: its swept values, or its target where nothing is swept."""
+        shown = self.swept or {"target_class": self.method.target_class}
+        return ", ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def of_sweep(params: Params) -> list[Cell]:
+    """The cells that the parameters describe, in order, for the prepared data and the trained model.
+
+    Raises InputError for an instance or a target class that the data does not have.
+    """
+    instances = check(params)
+    fixed = {
+        "instances": instances,
+        "data": json.loads(artifacts.DATA_CARD.read_text())["sha256"],
+        "model": models.sha256(artifacts.MODEL),
+        "search_code": search_code_sha256(),
+    }
+    cells = []
+    for swept, method in params.cells():
+        asked = {"method": method.name, **asdict(method)}
+        identity = json.dumps(asked | fixed, sort_keys=True, default=lambda array: np.asarray(array).tolist())
+        cells.append(Cell(hashlib.sha256(identity.encode()).hexdigest()[:32], swept, method, instances))
+    if len({cell.id for cell in cells}) < len(cells):
+        raise InputError("the sweep names the same cell twice; remove the repeated value")
+    return cells
+
+
+def check(params: Params) -> tuple[int, ...]:
+    """Check the sweep against the prepared data; returns the chosen places in the test split."""
+    classes = json.loads(artifacts.DATA_CARD.read_text())["classes"]
+    for _, method in params.cells():
+        if isinstance(method.target_class, int) and method.target_class >= classes:
+            target = method.target_class
+            raise InputError(f"search.target_class: {target} is not a class of the data, which has 0 to {classes - 1}")
+    return chosen_instances(params.instances)
+
+
+def chosen_instances(chosen: Instances) -> tuple[int, ...]:
+    """The places in the test split that are to be explained. Raises InputError where there is none of them."""
+    labels = data.read_npz(artifacts.DATA, ("y_test",))["y_test"]
+    if chosen.index is not None or chosen.range is not None:
+        key = "index" if chosen.index is not None else "range"
+        places = chosen.index if chosen.index is not None else list(range(*chosen.range or ()))
+        if max(places) >= len(labels):
+            last = len(labels) - 1
+            raise InputError(f"instances.{key}: {max(places)} is outside the test split, which goes from 0 to {last}")
+        return tuple(places)
+    classes = sorted(set(labels.tolist())) if chosen.classes == "all" else chosen.classes
+    if unknown := sorted(set(classes) - set(labels.tolist())):
+        raise InputError(f"instances.classes: the test split has no instance of class {unknown[0]}")
+    return tuple(int(place) for label in classes for place in np.flatnonzero(labels == label)[: chosen.per_class])
+
+
+def search_code_sha256() -> str:
+    """The digest of the search's source, by its syntax: a comment or a line break does not make old cells stale."""
+    sources = (Path(cfx.__file__).with_name(f"{module}.py") for module in SEARCH_CODE)
+    trees = [ast.dump(ast.parse(source.read_text())) for source in sources if source.exists()]
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()
+
+
+def sweep_sha256(cells: list[Cell]) -> str:
+    """The identity of a sweep: of its cells, in order."""
+    return hashlib.sha256("\n".join(cell.id for cell in cells).encode()).hexdigest()[:32]

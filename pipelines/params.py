@@ -1,0 +1,222 @@
+"""params.yaml: the scientific part of the configuration, checked. What a stage reads and what DVC compares.
+
+The driver writes it from the Hydra configuration; the stages know nothing of Hydra. It holds what decides a result
+(data, model, training, search, instances, sweep, seed) and nothing of where or how it is computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cfx.errors import InputError
+from cfx.files import replacing
+from cfx.methods import Method, PrimalDual, Wachter
+
+PATH = Path("params.yaml")
+METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PrimalDual, Wachter)}
+
+
+class Section(BaseModel):
+    """A part of params.yaml: unknown keys are errors, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Mnist5k(Section):
+    """The embedded 5,000 images."""
+
+    name: Literal["mnist_5k"]
+    seed: int = Field(ge=0)
+
+
+class Mnist(Section):
+    """All of MNIST."""
+
+    name: Literal["mnist"]
+
+
+class Npz(Section):
+    """A file of the user's own."""
+
+    name: Literal["npz"]
+    bounds: tuple[float, float]
+    sha256: str | None
+
+
+class Cnn(Section):
+    """The reference CNN, trained here."""
+
+    name: Literal["cnn"]
+    filters: list[Annotated[int, Field(ge=1)]]
+    kernel_size: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    hidden: int = Field(ge=1)
+    hidden_dropout: float = Field(ge=0, lt=1)
+
+
+class KerasFile(Section):
+    """A trained classifier of the user's own."""
+
+    name: Literal["keras"]
+    sha256: str | None
+
+
+class Paths(Section):
+    """Where the user's files are on this machine: what they hold is compared, by digest, not where they lie."""
+
+    data: Path | None
+    model: Path | None
+
+
+class Training(Section):
+    """How model=cnn is trained."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+
+
+class Instances(Section):
+    """Which inputs of the test split are explained."""
+
+    index: list[Annotated[int, Field(ge=0)]] | None
+    range: tuple[int, int] | None
+    per_class: int | None = Field(ge=1)
+    classes: list[Annotated[int, Field(ge=0)]] | Literal["all"]
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Instances:
+        if self.index is not None and self.range is not None:
+            raise ValueError("give index or range, not both")
+        if self.index is None and self.range is None and self.per_class is None:
+            raise ValueError("give one of index, range and per_class")
+        if self.range is not None and not 0 <= self.range[0] < self.range[1]:
+            raise ValueError(f"range must be [first, one past the last], 0 <= first < last, not {list(self.range)}")
+        if self.index is not None and (not self.index or len(set(self.index)) < len(self.index)):
+            raise ValueError(f"index must be a list of different places in the test split, not {self.index}")
+        return self
+
+
+class Params(Section):
+    """All of params.yaml.
+
+    search: the hyperparameters of a method, with its name under `method`.
+    sweep: the axes, each a hyperparameter and its values; the axis `search` holds whole searches instead.
+    """
+
+    seed: int = Field(ge=0, lt=2**32)
+    paths: Paths
+    data: Annotated[Mnist5k | Mnist | Npz, Field(discriminator="name")]
+    model: Annotated[Cnn | KerasFile, Field(discriminator="name")]
+    training: Training
+    search: dict[str, Any]
+    instances: Instances
+    sweep: dict[str, list[Any]]
+
+    def cells(self) -> Iterator[tuple[dict[str, Any], Method]]:
+        """The points of the sweep in order: the swept values and the method with all of its hyperparameters."""
+        for values in itertools.product(*self.sweep.values()):
+            swept = dict(zip(self.sweep, values, strict=True))
+            search = swept.pop("search", self.search) | swept
+            yield {"method": search["method"]} | swept if "search" in self.sweep else swept, method(search)
+
+
+def method(search: Mapping[str, Any]) -> Method:
+    """The method that a `search` section describes. Raises InputError for an unknown name or hyperparameter."""
+    hyperparameters = dict(search)
+    name = hyperparameters.pop("method", None)
+    if name not in METHODS:
+        raise InputError(f"search.method: unknown method {name!r}; use one of {', '.join(METHODS)}")
+    for axis in ("target_class", "lam_init", "learning_rate"):
+        if isinstance(hyperparameters.get(axis), list | tuple):
+            raise InputError(f"search.{axis}: a cell has one value, not {hyperparameters[axis]}; sweep it as a,b,c")
+    try:
+        return METHODS[name](**hyperparameters)
+    except TypeError as error:
+        reason = str(error).split("() ")[-1]
+        raise InputError(f"search: method {name} {reason}; see conf/search/{name}.yaml") from error
+    except InputError as error:
+        raise InputError(f"search.{error}") from error
+
+
+def from_config(config: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> Params:
+    """The parameters of a resolved Hydra configuration and the axes of its sweep. Raises InputError as `check` does."""
+    raw = {key: value for key, value in config.items() if key not in ("tracking", "job")} | {"sweep": dict(axes)}
+    paths = {}
+    for name in ("data", "model"):
+        raw[name] = dict(raw[name])
+        paths[name] = raw[name].pop("path", None)
+    return pin(check(raw | {"paths": paths}))
+
+
+def check(raw: Mapping[str, Any]) -> Params:
+    """Check a params.yaml that was read or composed. Raises InputError that names the first thing wrong."""
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        # a discriminated union puts the name of the chosen option into the location
+        place = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (i == 1 and len(first["loc"]) > 2))
+        given = f", not {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden") else ""
+        what = {"extra_forbidden": "no such option", "missing": "is missing"}.get(first["type"], first["msg"])
+        raise InputError(f"{place}: {what[0].lower() + what[1:]}{given}; see conf/") from error
+    for _ in params.cells():
+        pass
+    return params
+
+
+def pin(params: Params) -> Params:
+    """The same parameters with the digests of the user's files filled in, so that DVC sees a changed file.
+
+    Raises InputError as `user_file` does.
+    """
+    sections = {name: getattr(params, name) for name in ("data", "model")}
+    pinned = {
+        name: section.model_copy(update={"sha256": user_file(params, name)[1]})
+        for name, section in sections.items()
+        if isinstance(section, Npz | KerasFile)
+    }
+    return params.model_copy(update=pinned)
+
+
+def user_file(params: Params, name: str) -> tuple[Path, str]:
+    """The user's file for `data` or `model` and its SHA-256.
+
+    Raises InputError where it cannot be read or is not the one whose digest was given.
+    """
+    path, wanted = getattr(params.paths, name), getattr(params, name).sha256
+    if path is None:
+        raise InputError(f"{name}.path: is missing; give {name}.path=...")
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{name}.path: {path} cannot be read ({error.strerror}); give a file") from error
+    if wanted not in (None, found):
+        raise InputError(f"{name}.path: {path} has the SHA-256 {found}, not the {wanted} of {name}.sha256")
+    return path, found
+
+
+def read() -> Params:
+    """The params.yaml of the working folder. Raises InputError where it is missing or wrong."""
+    try:
+        return check(yaml.safe_load(PATH.read_text()))
+    except FileNotFoundError:
+        raise InputError(f"{PATH}: no such file here; work in the repository's root") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{PATH}: is not YAML ({str(error).splitlines()[0]})") from error
+
+
+def write(params: Params) -> None:
+    """Write params.yaml, atomically and only where it changes."""
+    text = "# Written by `python -m pipelines.run` from conf/: what decides the results. DVC compares it.\n"
+    text += yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+    if not PATH.exists() or PATH.read_text() != text:
+        with replacing(PATH) as temporary:
+            temporary.write_text(text)

@@ -1,0 +1,60 @@
+"""DVC, as the driver uses it: which stages are done is its business, and a failed stage leaves all as it was."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dvc.exceptions import CheckoutError, DvcException, ReproductionError
+from dvc.repo import Repo
+
+from pipelines import params
+from pipelines.terminal import console
+
+LOCK = Path("dvc.lock")
+
+
+def bring_up_to_date(*stages: str) -> None:
+    """Run what is out of date of these stages and of all that they stand on.
+
+    Exits with code 2 where a stage refused its input (it has said why), with 1 where it failed otherwise.
+    """
+    # the stages are run as `python -m ...`, and this is the Python that they mean
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # each stage says itself what it did
+    logging.getLogger("dvc").setLevel(logging.WARNING)
+    try:
+        with Repo() as repo:
+            repo.reproduce(targets=list(stages))
+    except ReproductionError as error:
+        code = re.search(r"exited with (\d+)$", str(error.__cause__))
+        if code is None:
+            raise
+        print(f"{error}: {error.__cause__}", file=sys.stderr)
+        raise SystemExit(2 if code[1] == "2" else 1) from None
+
+
+@contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Put params.yaml, dvc.lock and the artefacts back as they were where the context ends in an exception."""
+    before = {path: path.read_bytes() if path.exists() else None for path in (params.PATH, LOCK)}
+    try:
+        yield
+    except BaseException:
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
+        if before[LOCK] is not None:
+            try:
+                with Repo() as repo:
+                    repo.checkout(force=True)
+            except (CheckoutError, DvcException) as error:
+                console.print(f"the artefacts could not be put back ({error}); run the last sweep again")
+        raise

@@ -1,0 +1,64 @@
+"""The finished cells on disk, by their identity. This is the truth about a sweep: MLflow is brought in line with it.
+
+    cells/<cell>/result.npz     the counterfactuals (cfx.Result)
+    cells/<cell>/record.json    where, when and with what they were computed
+    cells/<cell>.failed.json    why a cell has no result; goes when it has one
+
+A cell is written under a temporary name and renamed in last, so a folder that is there is complete, and a cell that
+two processes compute at once is kept from the first.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cfx.files import replacing
+from cfx.result import Result
+from pipelines.artifacts import CELLS
+
+
+def has(cell: str) -> bool:
+    """Whether the cell is finished."""
+    return (CELLS / cell).is_dir()
+
+
+def result_path(cell: str) -> Path:
+    """The file with a finished cell's counterfactuals."""
+    return CELLS / cell / "result.npz"
+
+
+def record(cell: str) -> dict[str, Any]:
+    """Where, when and with what a finished cell was computed."""
+    return json.loads((CELLS / cell / "record.json").read_text())
+
+
+def failure(cell: str) -> dict[str, Any] | None:
+    """Why a cell failed when it was last tried, or None."""
+    path = _failure_path(cell)
+    return None if has(cell) or not path.exists() else json.loads(path.read_text())
+
+
+def keep(cell: str, result: Result, about: dict[str, Any]) -> None:
+    """Keep a finished cell."""
+    CELLS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CELLS, prefix=f".{cell}.") as scratch:
+        complete = Path(scratch) / cell
+        complete.mkdir()
+        result.save(complete / "result.npz")
+        (complete / "record.json").write_text(json.dumps(about, indent=2) + "\n")
+        if not has(cell):
+            complete.rename(CELLS / cell)
+    _failure_path(cell).unlink(missing_ok=True)
+
+
+def keep_failure(cell: str, about: dict[str, Any]) -> None:
+    """Keep the reason why a cell has no result."""
+    with replacing(_failure_path(cell)) as temporary:
+        temporary.write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _failure_path(cell: str) -> Path:
+    return CELLS / f"{cell}.failed.json"
