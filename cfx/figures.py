@@ -59,7 +59,7 @@ def input_image(x: np.ndarray, feature_range: FeatureRange = FEATURE_RANGE) -> I
     if x.shape[2] not in (1, 3):
         share = share.mean(axis=2, keepdims=True)
     pixels = np.round(255 * share).astype(np.uint8)
-    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).convert("RGB")
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
 
 
 def difference_image(
