@@ -1,0 +1,110 @@
+"""What a search costs as there is more to search, and how much of it is the model's own work.
+
+Each measurement is a process of its own, so that the peak of its memory is its own. The targets are fixed classes, and
+beyond the problem's instances they come again and again, so that ten times the rows is ten times the work.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.apart import apart
+from benchmarks.problem import Problem, reference_cnn, use_threads
+
+STEP_BATCH = 256
+
+
+def by_instances(problem: Problem, counts: list[int], threads: int) -> pd.DataFrame:
+    """Seconds and peak MiB above the loaded model of `PrimalDual` in one call on so many instances."""
+    return pd.DataFrame([apart(_cost, problem, rows, None, threads) for rows in counts])
+
+
+def by_batch_size(problem: Problem, rows: int, batch_sizes: list[int], threads: int) -> pd.DataFrame:
+    """The same against the batch size, always on the same number of instances."""
+    return pd.DataFrame([apart(_cost, problem, rows, batch_size, threads) for batch_size in batch_sizes])
+
+
+def share_of_model(problem: Problem, rounds: int, threads: int) -> pd.DataFrame:
+    """The share of a search's time that a bare loop takes for as many passes of the model, in batches of 256."""
+    return pd.DataFrame([apart(_share, problem, name, rounds, threads) for name in ("PrimalDual", "Wachter")])
+
+
+def _cost(problem: Problem, rows: int, batch_size: int | None, threads: int) -> dict:
+    import cfx
+
+    use_threads(threads)
+    model = reference_cnn(problem.weights)
+    model(problem.x[:1], training=False)
+    loaded = _memory_mib("VmRSS")
+    problem = problem.repeated(rows)
+
+    def search(rows):
+        method = cfx.PrimalDual(target_class=problem.targets("fixed")[:rows])
+        cfx.find_counterfactuals(model, problem.x[:rows], method, batch_size=batch_size)
+
+    search(min(rows, 1000))
+    start = time.perf_counter()
+    search(rows)
+    seconds = time.perf_counter() - start
+    return {
+        "instances": rows,
+        "batch_size": batch_size or "default",
+        "seconds": seconds,
+        "ms": 1e3 * seconds / rows,
+        "peak_mib": _memory_mib("VmHWM") - loaded,
+    }
+
+
+def _memory_mib(what: str) -> float:
+    """VmRSS (now) or VmHWM (the peak) of this process. Not ru_maxrss: a new process inherits that of its parent."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{what}:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit(f"memory is read from /proc/self/status, which has no {what} here: run this on Linux")
+
+
+def _share(problem: Problem, name: str, rounds: int, threads: int) -> dict:
+    import cfx
+
+    use_threads(threads)
+    model = reference_cnn(problem.weights)
+    problem = problem.repeated(STEP_BATCH)
+    method = getattr(cfx, name)(target_class=problem.targets("fixed"))
+    passes = _bare_loop(model, problem)
+    bare, searched = [], []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        passes(100)
+        bare.append((time.perf_counter() - start) / 100)
+        start = time.perf_counter()
+        result = cfx.find_counterfactuals(model, problem.x, method, batch_size=STEP_BATCH)
+        searched.append((time.perf_counter() - start) / (result.iterations.sum() / STEP_BATCH))
+    bare_s, step_s = np.median(bare[1:]), np.median(searched[1:])
+    return {
+        "method": name,
+        "batch_size": STEP_BATCH,
+        "bare_ms": 1e3 * bare_s,
+        "step_ms": 1e3 * step_s,
+        "share": bare_s / step_s,
+    }
+
+
+def _bare_loop(model, problem: Problem):
+    """A function of n: n forward and gradient passes of the batch, each where the one before it led."""
+    import tensorflow as tf
+
+    columns = tf.one_hot(problem.fixed, 10)
+
+    @tf.function
+    def passes(n):
+        x = tf.constant(problem.x)
+        for _ in tf.range(n):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                score = tf.reduce_sum(columns * model(x, training=False))
+            x -= 1e-6 * tape.gradient(score, x)
+        return x
+
+    return lambda n: passes(tf.constant(n)).numpy()
