@@ -37,7 +37,7 @@ _BAR = 4  # pixels of a table's feature, one of them the gap to the next
 _BAR_ROWS = 48  # pixels of the full height, at least
 _INK, _FAINT, _GROUND = "#1c1e21", "#9aa0a6", "#ffffff"
 _TRAINING, _TEST = "#0072b2", "#d55e00"  # told apart with any colour vision (Okabe and Ito 2008)
-_DIVERGING = matplotlib.colormaps["RdBu_r"]
+_DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)  # an odd number: no change has a colour of its own
 
 
 def caption(original_class: int | str, cf_class: int | str, probability: float, l1: float, found: bool = True) -> str:
