@@ -1,0 +1,288 @@
+"""The report: every cell and every failure is on one page, complete in itself, the same for the same input."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from cfx.data import Dataset
+from cfx.errors import InputError
+from cfx.result import LambdaPath, Result
+from pipelines import artifacts, cells, params, report, store
+
+PARAMS = {
+    "seed": 0,
+    "paths": {"data": "/home/someone/mine.npz", "model": None},
+    "data": {"name": "mnist_5k", "seed": 0},
+    "model": {
+        "name": "cnn",
+        "filters": [4],
+        "kernel_size": 2,
+        "dropout": 0.0,
+        "hidden": 8,
+        "hidden_dropout": 0.0,
+    },
+    "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.001},
+    "search": {"method": "wachter"},
+    "instances": {"index": [5, 2], "range": None, "per_class": None, "classes": "all"},
+    "sweep": {"target_class": [1, "other"], "learning_rate": [0.1, 0.01]},
+}
+
+
+HISTORY_HEAD = "epoch,loss,accuracy,test_loss,test_accuracy\n"
+
+
+class Page(HTMLParser):
+    """What a browser would see: the table's rows, the links and their targets, and what is fetched."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html, self.rows, self.images = html, [], []
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self._in_cell = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if "id" in given:
+            assert given["id"] not in self.ids, f"two elements are called {given['id']}"
+            self.ids.add(given["id"])
+        if tag == "a":
+            self.links.append(given["href"])
+        elif "href" in given:
+            self.fetched.append(given["href"])
+        self.fetched += [given[key] for key in ("src", "srcset") if key in given]
+        if tag == "img":
+            self.images.append(given)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[cells.Cell]:
+    """The artefacts of a sweep of four cells over two instances, all found, for a classifier not trained here."""
+    monkeypatch.chdir(tmp_path)
+    artifacts.ROOT.mkdir()
+    write_params(PARAMS)
+    random = np.random.default_rng(0)
+    x = random.uniform(-0.5, 0.5, (12, 6, 6, 1)).astype(np.float32)
+    y = np.arange(12) % 3
+    dataset = Dataset(x, y, x, y)
+    dataset.save(artifacts.DATA)
+    card = {"classes": 3, "input_shape": [6, 6, 1], "train": 12, "test": 12, "sha256": "da7a", "arrays": {}}
+    artifacts.DATA_CARD.write_text(json.dumps(card))
+    with zipfile.ZipFile(artifacts.MODEL, "w") as archive:
+        archive.writestr("config.json", "{}")
+    artifacts.METRICS.write_text(json.dumps({"test_accuracy": 0.9375, "test_loss": 0.25}))
+    pd.DataFrame({"actual": y, "predicted": [0, 1, 2] * 3 + [0, 1, 1]}).to_csv(artifacts.CONFUSION, index=False)
+    artifacts.HISTORY.write_text(HISTORY_HEAD)
+    of_sweep = cells.of_sweep(params.read())
+    collect([(cell, counterfactuals(cell, x)) for cell in of_sweep])
+    return of_sweep
+
+
+def write_params(values: dict[str, object]) -> None:
+    params.PATH.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def counterfactuals(cell: cells.Cell, x_test: np.ndarray, found: bool = True) -> Result:
+    instance = np.array(cell.instances)
+    n = len(instance)
+    x = x_test[instance].copy()
+    if found:
+        x[:, 0, 0] = 0.5
+    change = np.abs(x - x_test[instance]).reshape(n, -1)
+    one = np.ones(n)
+    return Result(
+        method="wachter",
+        x=x,
+        found=np.full(n, found),
+        probability=0.99 * one,
+        cf_class=np.full(n, 1 if found else 2),
+        original_class=np.full(n, 2),
+        target_class=np.full(n, str(cell.method.target_class)),
+        instance=instance,
+        l1=change.sum(axis=1),
+        l2=np.sqrt((change**2).sum(axis=1)),
+        l0=(change > 1e-3).sum(axis=1),
+        lam=0.1 * one if found else np.full(n, np.nan),
+        lam_init=0.1 * one,
+        learning_rate=cell.method.learning_rate * one,
+        iterations=np.full(n, 1234),
+        runtime_s=0.25 * one,
+        path=LambdaPath(
+            row=np.zeros(2, int),
+            x=np.repeat(x[:1], 2, axis=0),
+            lam=np.array([0.1, 0.01]),
+            probability=np.array([0.99, 0.995]),
+            cf_class=np.array([1, 1]),
+            l1=np.array([3.0, 4.5]),
+        ),
+    )
+
+
+def collect(results: list[tuple[cells.Cell, Result]]) -> None:
+    artifacts.RESULTS.mkdir(exist_ok=True)
+    tables = []
+    for cell, result in results:
+        result.save(artifacts.RESULTS / f"{cell.id}.npz")
+        tables.append(result.frame().assign(cell=cell.id))
+    (pd.concat(tables) if tables else pd.DataFrame()).to_parquet(artifacts.TABLE, index=False)
+
+
+def made() -> Page:
+    report.main()
+    return Page((artifacts.REPORT / "index.html").read_text())
+
+
+def x_test() -> np.ndarray:
+    return Dataset.load(artifacts.DATA).x_test
+
+
+def test_the_table_has_a_row_a_cell_in_the_order_of_the_sweep(sweep: list[cells.Cell]) -> None:
+    head, *rows = made().rows
+    assert head[:3] == ["target_class", "learning_rate", "found"]
+    assert [row[:3] for row in rows] == [
+        ["1", "0.1", "2 / 2"],
+        ["1", "0.01", "2 / 2"],
+        ["other", "0.1", "2 / 2"],
+        ["other", "0.01", "2 / 2"],
+    ]
+
+
+def test_a_cell_of_one_instance_shows_its_values(sweep: list[cells.Cell]) -> None:
+    write_params(PARAMS | {"instances": PARAMS["instances"] | {"index": [5]}, "sweep": {}})
+    [cell] = cells.of_sweep(params.read())
+    result = counterfactuals(cell, x_test())
+    collect([(cell, result)])
+    [_, row] = made().rows
+    assert row == ["other", "found", "1", "0.990", f"{result.l1[0]:.1f}", "1", "0.1", "0.25"]
+
+
+def test_the_page_says_what_was_run_and_what_the_classifier_is_worth(sweep: list[cells.Cell]) -> None:
+    html = made().html
+    for said in ("mnist_5k", "wachter", "da7a", "93.75%", "learning_rate: 0.1, 0.01", "batch_size: 64"):
+        assert said in html
+    assert "/home/someone" not in html
+
+
+def test_the_page_is_complete_in_itself(sweep: list[cells.Cell]) -> None:
+    page = made()
+    assert page.fetched
+    assert all(address.startswith("data:") for address in page.fetched)
+    assert "http" not in page.html.replace("http-equiv", "")
+    assert {link.removeprefix("#") for link in page.links} <= page.ids
+
+
+def test_every_image_is_described_and_shows_what_was_found(sweep: list[cells.Cell]) -> None:
+    page = made()
+    assert all(image["alt"] for image in page.images)
+    alts = [image["alt"] for image in page.images]
+    source = page.images[alts.index("instance 5")]["src"]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+    assert np.array_equal(pixels, np.round(255 * (x_test()[5, :, :, 0] + 0.5)).astype(np.uint8))
+    # 4 cells x 2 instances x 3 panels, 4 x 2 steps of the first instances, the confusion matrix
+    assert len(alts) == 24 + 8 + 1
+
+
+def test_the_pictures_lie_beside_the_page_as_files(sweep: list[cells.Cell]) -> None:
+    made()
+    names = {path.name for path in (artifacts.REPORT / "pictures").iterdir()}
+    assert {"confusion.png", "instance=2_target_class=other_learning_rate=0.01.png"} <= names
+    assert "instance=5_target_class=1_learning_rate=0.1_evolution.png" in names
+    # one a counterfactual, one evolution a cell, the confusion matrix
+    assert len(names) == 8 + 4 + 1
+
+
+def test_the_same_artefacts_give_the_same_bytes(sweep: list[cells.Cell]) -> None:
+    def files() -> dict[Path, bytes]:
+        report.main()
+        return {path: path.read_bytes() for path in artifacts.REPORT.rglob("*") if path.is_file()}
+
+    assert files() == files()
+
+
+def test_a_counterfactual_that_was_not_found_is_shown_as_that(sweep: list[cells.Cell]) -> None:
+    results = [(cell, counterfactuals(cell, x_test(), found=i != 1)) for i, cell in enumerate(sweep)]
+    collect(results)
+    page = made()
+    assert page.rows[2] == ["1", "0.01", "0 / 2 (2 not)", "-", "-", "-", "-", "-", "0.50"]
+    assert page.html.count("no counterfactual: the instance, unchanged") == 2
+    assert "6 / 8" in page.html
+
+
+def test_a_cell_without_a_result_is_shown_as_failed_with_its_reason(sweep: list[cells.Cell]) -> None:
+    store.keep_failure(sweep[2].id, {"error": "MemoryError: <script>alert(1)</script>"})
+    collect([(cell, counterfactuals(cell, x_test())) for cell in sweep[:2]])
+    page = made()
+    assert page.rows[3] == ["other", "0.1", "failed: MemoryError: <script>alert(1)</script>"]
+    assert page.rows[4] == ["other", "0.01", "failed: it has not been computed"]
+    assert "2 cells without a result" in page.html
+    assert "<script>alert" not in page.html
+
+
+def test_a_sweep_that_failed_as_a_whole_still_has_a_report(sweep: list[cells.Cell]) -> None:
+    collect([])
+    page = made()
+    assert [row[2] for row in page.rows[1:]] == ["failed: it has not been computed"] * 4
+    assert "0 / 8" in page.html
+
+
+def test_results_of_another_sweep_do_not_count(sweep: list[cells.Cell]) -> None:
+    write_params(PARAMS | {"sweep": {"target_class": [0]}})
+    page = made()
+    assert page.rows[1:] == [["0", "failed: it has not been computed"]]
+    assert "0 / 2" in page.html
+
+
+def test_a_long_sweep_shows_its_first_pictures_and_says_so(
+    sweep: list[cells.Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "SHOWN", 5)
+    page = made()
+    assert "The first 5 of 8" in page.html
+    # the first instance in all four cells, then the second in the first
+    shown = [image["alt"] for image in page.images if image["alt"] in ("instance 5", "instance 2")]
+    assert shown == ["instance 5"] * 4 + ["instance 2"]
+    assert len(page.rows) == 5
+
+
+def test_the_training_is_shown_where_there_was_one(sweep: list[cells.Cell]) -> None:
+    assert "accuracy after each" not in made().html
+    artifacts.HISTORY.write_text(HISTORY_HEAD + "1,2.0,0.5,2.0,0.6\n2,1.0,0.8,1.0,0.9\n")
+    shown = [image["alt"] for image in made().images if "accuracy after each of 2 epochs" in image["alt"]]
+    assert len(shown) == 1
+    assert "0.900 on the test split" in shown[0]
+    assert (artifacts.REPORT / "pictures" / "history.png").exists()
+
+
+def test_a_damaged_result_is_named_and_leaves_the_last_report(sweep: list[cells.Cell]) -> None:
+    before = made().html
+    (artifacts.RESULTS / f"{sweep[0].id}.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=sweep[0].id):
+        report.main()
+    assert (artifacts.REPORT / "index.html").read_text() == before
+    assert [path.name for path in artifacts.ROOT.iterdir() if path.name.startswith(".")] == []
