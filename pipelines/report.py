@@ -218,14 +218,11 @@ def _embedded(image: Image.Image) -> dict[str, Any]:
 
 
 def _figure(draw: Callable[[str], Figure], alt: str, path: Path) -> dict[str, str]:
-    """A figure for a light and a dark ground as data URIs, and as a file."""
-    draw(_LIGHT).savefig(path, dpi=200)
-    uris = {}
-    for ground, ink in (("light", _LIGHT), ("dark", _DARK)):
-        png = io.BytesIO()
-        draw(ink).savefig(png, format="png", dpi=160, transparent=True)
-        uris[ground] = _data_uri(png.getvalue())
-    return {"alt": alt, "name": path.stem, **uris}
+    """A figure for a light and for a dark ground as data URIs, and the light one as a file."""
+    dark = io.BytesIO()
+    draw(_DARK).savefig(dark, format="png", dpi=160, transparent=True)
+    draw(_LIGHT).savefig(path, dpi=160, transparent=True)
+    return {"alt": alt, "name": path.stem, "light": _data_uri(path.read_bytes()), "dark": _data_uri(dark.getvalue())}
 
 
 def _data_uri(png: bytes) -> str:
