@@ -87,8 +87,8 @@ class Wachter(Method):
     """The published objective, (f_t(x') - target_proba)^2 + lambda L1(x', x), by Adam, with a search over lambda.
 
     Wachter, Mittelstadt and Russell 2017, "Counterfactual explanations without opening the black box", equations 1
-    and 2, with the L1 distance. Lambda is first lowered from `lam_init` by powers of ten, with max_iter / 10 steps each,
-    until it is bracketed, and then bisected.
+    and 2, with the L1 distance. Lambda is first lowered from `lam_init` by powers of ten, with max_iter / 10 steps
+    each, until it is bracketed, and then bisected.
     """
 
     name: ClassVar[str] = "wachter"
