@@ -147,17 +147,17 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
 def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The named arrays of an .npz, never unpickling. Raises InputError where that cannot be had."""
     try:
+        # zipfile, because numpy would read a single array from a file of another kind
+        with zipfile.ZipFile(path) as archive:
+            if absent := set(names) - {Path(entry).stem for entry in archive.namelist()}:
+                raise InputError(f"{path}: has no array {min(absent)}; need an .npz with {', '.join(names)}")
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: is a single array; need an .npz with {', '.join(names)}")
-            if absent := [name for name in names if name not in file.files]:
-                raise InputError(f"{path}: has no array {absent[0]}; need an .npz with {', '.join(names)}")
             return {name: file[name] for name in names}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give an .npz with {', '.join(names)}") from None
+    except InputError:
+        raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as an .npz without pickle ({detail}); make it anew") from error
 

@@ -88,9 +88,12 @@ def train(
         callbacks=[_progress(progress, -(-len(dataset.x_train) // batch_size), epochs)] if progress else [],
         verbose=0,
     )
+    # a classifier without its optimizer: a third of the file, and nothing in it that only training needs
+    classifier = build()
+    classifier.set_weights(model.get_weights())
     frame = pd.DataFrame(history.history).rename(columns=lambda name: name.replace("val_", "test_"))
     frame.insert(0, "epoch", np.arange(1, epochs + 1))
-    return model, frame
+    return classifier, frame
 
 
 def load(path: Path, dataset: Dataset | None = None) -> keras.Model:

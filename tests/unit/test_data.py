@@ -1,0 +1,139 @@
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cfx import data
+from cfx.data import Dataset
+from cfx.errors import InputError
+
+
+def arrays(**changes):
+    rng = np.random.default_rng(0)
+    made = {
+        "x_train": rng.integers(0, 256, (12, 6, 5), np.uint8),
+        "y_train": np.arange(12) % 3,
+        "x_test": rng.integers(0, 256, (6, 6, 5), np.uint8),
+        "y_test": np.arange(6) % 3,
+    }
+    return made | changes
+
+
+def written(path: Path, **changes) -> Path:
+    np.savez(path, **arrays(**changes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Dataset:
+    return data.mnist_5k(seed=0)
+
+
+def test_the_embedded_images_are_split_stratified_and_scaled(embedded):
+    assert embedded.x_train.shape == (4000, 28, 28, 1) and embedded.x_test.shape == (1000, 28, 28, 1)
+    assert embedded.x_train.dtype == np.float32 and embedded.y_train.dtype == np.int64
+    assert embedded.x_train.min() == -0.5 and embedded.x_train.max() == 0.5
+    assert np.bincount(embedded.y_test).tolist() == [100] * 10
+    assert np.bincount(embedded.y_train).tolist() == [400] * 10
+
+
+def test_the_split_follows_its_seed_and_shares_no_image(embedded):
+    again, other = data.mnist_5k(seed=0), data.mnist_5k(seed=1)
+    assert again.sha256() == embedded.sha256()
+    assert other.sha256() != embedded.sha256()
+    every = {image.tobytes() for image in np.concatenate([embedded.x_train, embedded.x_test])}
+    assert every == {image.tobytes() for image in np.concatenate([other.x_train, other.x_test])}
+
+
+def test_own_images_are_scaled_by_the_bounds_and_not_by_what_they_hold(tmp_path):
+    x = np.full((12, 6, 5), 51, np.uint8)
+    dataset = data.npz(written(tmp_path / "a.npz", x_train=x), (0, 255))
+    assert dataset.x_train.shape == (12, 6, 5, 1)
+    np.testing.assert_allclose(dataset.x_train, 51 / 255 - 0.5, rtol=1e-6)
+    assert dataset.classes == 3 and dataset.input_shape == (6, 5, 1)
+
+
+@given(st.integers(-1000, 1000), st.integers(1, 1000))
+@settings(max_examples=50, deadline=None)
+def test_scaled_inputs_lie_in_the_range_and_keep_their_order(low, width):
+    x = np.linspace(low, low + width, 12 * 30).reshape(12, 30)
+    dataset = data.scaled(arrays(x_train=x, x_test=x[:6]), (low, low + width))
+    assert dataset.x_train.min() == -0.5 and dataset.x_train.max() == 0.5
+    assert (np.diff(dataset.x_train.ravel()) >= 0).all()
+
+
+def test_a_table_needs_no_channel_axis(tmp_path):
+    x = np.zeros((12, 4))
+    assert data.npz(written(tmp_path / "a.npz", x_train=x, x_test=x[:6]), (0, 1)).input_shape == (4,)
+
+
+def test_what_is_saved_is_loaded(tmp_path, embedded):
+    embedded.save(tmp_path / "data.npz")
+    assert Dataset.load(tmp_path / "data.npz").sha256() == embedded.sha256()
+    assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"x_train": np.zeros((12, 6, 5), "complex64")}, "x_train has dtype complex64"),
+        ({"x_train": np.full((12, 6, 5), np.nan)}, "x_train holds NaN"),
+        ({"x_train": np.full((12, 6, 5), 300)}, "outside data.bounds"),
+        ({"x_train": np.zeros((12,))}, "x_train has shape (12,)"),
+        ({"x_train": np.zeros((0, 6, 5))}, "x_train has shape (0, 6, 5)"),
+        ({"x_test": np.zeros((6, 5, 5))}, "different shapes"),
+        ({"y_train": np.zeros(11, int)}, "need 12 integers"),
+        ({"y_train": np.zeros(12)}, "need 12 integers"),
+        ({"y_train": np.arange(12) % 3 - 1}, "negative label"),
+        ({"y_train": np.arange(12) % 2 * 2}, "class 1 has no example"),
+        ({"y_train": np.zeros(12, int)}, "only one class"),
+        ({"y_test": np.full(6, 7)}, "y_test holds class 7"),
+        ({"y_test": np.array([None] * 6)}, "without pickle"),
+    ],
+)
+def test_data_that_does_not_fit_is_named_in_one_line(tmp_path, changes, told):
+    path = written(tmp_path / "a.npz", **changes)
+    with pytest.raises(InputError) as raised:
+        data.npz(path, (0, 255))
+    assert told in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_files_that_are_no_data_set(tmp_path):
+    whole = written(tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "single.npz.npy", np.zeros(3))
+    np.savez(tmp_path / "less.npz", x_train=np.zeros(3))
+    damaged = bytearray(whole)
+    damaged[200] ^= 255
+    (tmp_path / "damaged.npz").write_bytes(damaged)
+    for name in ("cut.npz", "text.npz", "empty.npz", "single.npz.npy", "less.npz", "damaged.npz", "absent.npz"):
+        with pytest.raises(InputError, match=name):
+            data.npz(tmp_path / name, (0, 255))
+    with pytest.raises(InputError):
+        data.npz(tmp_path, (0, 255))
+
+
+def test_a_file_that_is_not_mnist_is_refused(tmp_path):
+    with pytest.raises(InputError, match="x_train is not MNIST's"):
+        data.mnist(written(tmp_path / "mnist.npz"))
+
+
+def test_nothing_is_unpickled(tmp_path):
+    class Boom:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    content = io.BytesIO()
+    np.save(content, np.array([Boom()], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in data.ARRAYS:
+            archive.writestr(f"{name}.npy", content.getvalue())
+    with pytest.raises(InputError, match="pickle"):
+        data.npz(tmp_path / "a.npz", (0, 255))
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,106 @@
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from cfx import models
+from cfx.data import Dataset
+from cfx.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = (rng.random((120, 8, 8, 1), np.float32) - 0.5) * 0.2
+    for label in range(3):
+        x[y == label, 2 * label : 2 * label + 2] += 0.4
+    return Dataset(x[:90], y[:90], x[90:], y[90:])
+
+
+@pytest.fixture(scope="module")
+def model(dataset):
+    return trained(dataset, 0)[0]
+
+
+def trained(dataset, seed, seen=None):
+    return models.train(
+        lambda: models.cnn(dataset.input_shape, 3, filters=(4, 4), hidden=16, dropout=0, hidden_dropout=0.1),
+        dataset,
+        epochs=8,
+        batch_size=16,
+        learning_rate=0.01,
+        seed=seed,
+        progress=seen,
+    )
+
+
+def test_the_cnn_is_the_one_of_the_reference_example():
+    model = models.cnn((28, 28, 1), 10)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == [
+        *("Conv2D", "MaxPooling2D", "Dropout") * 2,
+        *("Flatten", "Dense", "Dropout", "Dense"),
+    ]
+    assert [w.shape for w in model.get_weights()][::2] == [(2, 2, 1, 64), (2, 2, 64, 32), (1568, 256), (256, 10)]
+    assert [layer.rate for layer in model.layers if "dropout" in layer.name] == [0.3, 0.3, 0.5]
+
+
+def test_training_learns_and_tells_how_far_it_is(dataset):
+    seen = []
+    model, history = trained(dataset, 0, lambda done, total: seen.append((done, total)))
+    assert history["test_accuracy"].iloc[-1] > 0.8
+    assert history["epoch"].tolist() == list(range(1, 9))
+    assert set(history) == {"epoch", "loss", "accuracy", "test_loss", "test_accuracy"}
+    assert seen == [(i, 48) for i in range(1, 49)]
+    assert np.argmax(model(dataset.x_test), axis=1).shape == (30,)
+
+
+def test_the_same_seed_gives_the_same_file_digest_and_another_seed_another(dataset, model, tmp_path):
+    digests = []
+    for i, made in enumerate((model, trained(dataset, 0)[0], trained(dataset, 1)[0])):
+        made.save(tmp_path / f"{i}.keras")
+        digests.append(models.sha256(tmp_path / f"{i}.keras"))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_model_is_read_back_and_checked_against_the_data(dataset, model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    loaded = models.load(tmp_path / "model.keras", dataset)
+    np.testing.assert_array_equal(loaded(dataset.x_test), model(dataset.x_test))
+
+
+@pytest.mark.parametrize(
+    ("shape", "units", "told"), [((9, 8, 1), 3, "takes inputs of shape"), ((8, 8, 1), 4, "3 classes")]
+)
+def test_a_model_that_does_not_fit_the_data_is_refused(dataset, tmp_path, shape, units, told):
+    model = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(units, "softmax")])
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(InputError, match=told):
+        models.load(tmp_path / "model.keras", dataset)
+
+
+def test_files_that_are_no_model_are_refused_in_one_line(tmp_path, model):
+    (tmp_path / "text.keras").write_text("no model")
+    with zipfile.ZipFile(tmp_path / "empty.keras", "w"):
+        pass
+    model.save(tmp_path / "whole.keras")
+    whole = (tmp_path / "whole.keras").read_bytes()
+    (tmp_path / "cut.keras").write_bytes(whole[: len(whole) // 2])
+    for name in ("text.keras", "empty.keras", "cut.keras", "absent.keras"):
+        with pytest.raises(InputError, match=name) as raised:
+            models.load(tmp_path / name)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_carries_code_is_not_run(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)])
+    model.save(tmp_path / "code.keras")
+    with pytest.raises(InputError, match="safe mode"):
+        models.load(tmp_path / "code.keras")
+
+
+def test_images_too_small_for_the_cnn_are_refused():
+    with pytest.raises(InputError, match="at least 4 pixels"):
+        models.cnn((3, 8, 1), 10)

@@ -1,0 +1,121 @@
+import hashlib
+
+import pytest
+import yaml
+
+from cfx.errors import InputError
+from cfx.methods import Wachter
+from pipelines import params
+
+
+def raw(**changes):
+    made = {
+        "seed": 0,
+        "data": {"name": "mnist_5k", "seed": 0},
+        "model": {
+            "name": "cnn",
+            "filters": [8],
+            "kernel_size": 2,
+            "dropout": 0.1,
+            "hidden": 8,
+            "hidden_dropout": 0.1,
+        },
+        "training": {"epochs": 1, "batch_size": 64, "learning_rate": 0.001},
+        "search": {"method": "wachter", "target_class": "other"},
+        "instances": {"index": None, "range": None, "per_class": 1, "classes": [7]},
+    }
+    for key, value in changes.items():
+        made[key] = made[key] | value if isinstance(value, dict) else value
+    return made
+
+
+def test_cells_are_the_product_of_the_axes_in_order():
+    chosen = params.from_config(raw(), {"target_class": [1, "other"], "lam_init": [0.1, 1]})
+    cells = list(chosen.cells())
+    assert [list(swept.values()) for swept, _ in cells] == [[1, 0.1], [1, 1], ["other", 0.1], ["other", 1]]
+    assert cells[1][1] == Wachter(target_class=1, lam_init=1.0)
+
+
+def test_without_axes_there_is_one_cell():
+    assert [swept for swept, _ in params.from_config(raw(), {}).cells()] == [{}]
+
+
+def test_an_axis_over_whole_searches_changes_the_method():
+    searches = [{"method": "wachter", "max_iter": 7}, {"method": "primal_dual", "max_iter": 9}]
+    cells = list(params.from_config(raw(), {"search": searches, "target_class": [1, 2]}).cells())
+    assert [(m.name, m.max_iter, m.target_class) for _, m in cells] == [
+        ("wachter", 7, 1),
+        ("wachter", 7, 2),
+        ("primal_dual", 9, 1),
+        ("primal_dual", 9, 2),
+    ]
+    assert cells[2][0] == {"method": "primal_dual", "target_class": 1}
+
+
+def test_what_is_written_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chosen = params.from_config(raw(), {"target_class": [0, "other"]})
+    params.write(chosen)
+    assert params.read() == chosen
+    before = params.PATH.stat().st_mtime_ns
+    params.write(chosen)
+    assert params.PATH.stat().st_mtime_ns == before
+
+
+def test_the_users_file_is_known_by_its_digest_and_not_by_its_place(tmp_path):
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).write_bytes(b"content")
+    data = {"name": "npz", "bounds": [0, 255], "sha256": None}
+    one, two = (
+        params.from_config({**raw(), "data": data | {"path": str(tmp_path / name)}}, {}) for name in ("a.npz", "b.npz")
+    )
+    assert one.data == two.data and one.paths != two.paths
+    assert one.data.sha256 == hashlib.sha256(b"content").hexdigest()
+    with pytest.raises(InputError, match=r"data\.path: .* not the 0000"):
+        params.from_config({**raw(), "data": data | {"path": str(tmp_path / "a.npz"), "sha256": "0000"}}, {})
+    with pytest.raises(InputError, match="cannot be read"):
+        params.from_config({**raw(), "data": data | {"path": str(tmp_path / "c.npz")}}, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": -1}, "seed: "),
+        ({"training": {"epochs": 0}}, "training.epochs: "),
+        ({"training": {"batch_size": "many"}}, "training.batch_size: .*'many'"),
+        ({"training": {"momentum": 1}}, "training.momentum: no such option"),
+        ({"data": {"name": "cifar"}}, "data"),
+        ({"data": {"bounds": [0, 1]}}, "data.bounds: no such option"),
+        ({"model": {"dropout": 1.0}}, "model.dropout: "),
+        ({"search": {"method": "magic"}}, "search.method: unknown method 'magic'"),
+        ({"search": {"speed": 1}}, "search: method wachter .*speed"),
+        ({"search": {"lam_init": 0}}, "search.lam_init must be > 0"),
+        ({"search": {"learning_rate": -0.1}}, "search.learning_rate must be > 0"),
+        ({"search": {"tol": 1}}, "search.tol must be in"),
+        ({"search": {"target_class": "seven"}}, "search.target_class"),
+        ({"search": {"target_class": [1, 2]}}, "search.target_class: a cell has one value"),
+        ({"instances": {"index": [1], "range": [0, 2]}}, "index or range, not both"),
+        ({"instances": {"index": [1, 1]}}, "different places"),
+        ({"instances": {"index": []}}, "different places"),
+        ({"instances": {"range": [2, 2]}}, "range must be"),
+        ({"instances": {"per_class": None}}, "give one of"),
+        ({"instances": {"per_class": 0}}, "instances.per_class"),
+        ({"foo": 1}, "foo: no such option"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(changes, told):
+    with pytest.raises(InputError, match=told) as raised:
+        params.from_config(raw(**changes), {})
+    assert "\n" not in str(raised.value)
+
+
+def test_a_params_file_that_is_missing_or_no_yaml(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"params\.yaml: no such file"):
+        params.read()
+    params.PATH.write_text("a: [")
+    with pytest.raises(InputError, match="is not YAML"):
+        params.read()
+    params.PATH.write_text(yaml.safe_dump({"seed": 0}))
+    with pytest.raises(InputError, match="is missing"):
+        params.read()
