@@ -32,7 +32,7 @@ from pipelines.terminal import user_errors
 
 # How many counterfactuals are shown with their pictures, so that the page stays one that opens at once.
 SHOWN = 100
-# Embedded images have at most this many pixels a side; the browser enlarges smaller ones pixel by pixel.
+# Embedded images have about this many pixels a side: smaller ones are enlarged pixel by pixel, for printers blur them.
 _SIDE = 224
 # The colour of text in figures on a light and on a dark ground, as in report.html.j2.
 _LIGHT, _DARK = "#1c1e21", "#e4e6eb"
@@ -208,13 +208,16 @@ def _anchor(cell: Cell, instance: int) -> str:
     return re.sub(r"[^\w.=+-]+", "_", f"instance={instance}_{cell.name}")
 
 
-def _embedded(image: Image.Image) -> dict[str, Any]:
-    """An image as a data URI; whether its pixels are to be shown as squares."""
-    image = image.copy()
-    image.thumbnail((_SIDE, _SIDE))
+def _embedded(image: Image.Image) -> str:
+    """An image as a data URI."""
+    factor = _SIDE // max(image.size)
+    if factor:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    else:
+        image.thumbnail((_SIDE, _SIDE))
     png = io.BytesIO()
     image.save(png, "PNG", optimize=True)
-    return {"uri": _data_uri(png.getvalue()), "enlarge": max(image.size) < _SIDE}
+    return _data_uri(png.getvalue())
 
 
 def _figure(draw: Callable[[str], Figure], alt: str, path: Path) -> dict[str, str]:

@@ -203,7 +203,8 @@ def test_every_image_is_described_and_shows_what_was_found(sweep: list[cells.Cel
     alts = [image["alt"] for image in page.images]
     source = page.images[alts.index("instance 5")]["src"]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
-    assert np.array_equal(pixels, np.round(255 * (x_test()[5, :, :, 0] + 0.5)).astype(np.uint8))
+    enlarged = np.kron(x_test()[5, :, :, 0], np.ones((37, 37)))
+    assert np.array_equal(pixels, np.round(255 * (enlarged + 0.5)).astype(np.uint8))
     # 4 cells x 2 instances x 3 panels, 4 x 2 steps of the first instances, the confusion matrix
     assert len(alts) == 24 + 8 + 1
 
