@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -23,6 +23,7 @@ from PIL import Image
 
 from cfx import data, figures
 from cfx.errors import InputError
+from cfx.methods import Method
 from cfx.result import Result
 from pipelines import artifacts, cells, provenance, store
 from pipelines.cells import Cell
@@ -62,8 +63,8 @@ def connect(uri: str, artifacts: str, experiment: str) -> Tracking:
         if found is None:
             return Tracking(client, client.create_experiment(experiment, Path(artifacts).resolve().as_uri()))
     except Exception as error:  # sqlalchemy, requests and mlflow each have their own
-        reason = str(error).splitlines()[0]
-        raise InputError(f"tracking.uri: the MLflow store at {_shown(uri)} does not answer ({reason})") from error
+        reason = _without_credentials(f"the MLflow store at {uri} does not answer ({str(error).splitlines()[0]})")
+        raise InputError(f"tracking.uri: {reason}") from error
     if found.lifecycle_stage != "active":
         raise InputError(f"tracking.experiment: {experiment} was deleted in MLflow; restore it or use another name")
     return Tracking(client, found.experiment_id)
@@ -120,7 +121,7 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
     asked = {"method": cell.method.name, **asdict(cell.method), "instances": len(cell.instances)}
     _log_params(tracking, run_id, asked)
     if failure is None:
-        _log_result(tracking, run_id, Result.load(store.result_path(cell.id)), finished)
+        _log_result(tracking, run_id, cell, finished)
     client.set_terminated(run_id, "FAILED" if failure else "FINISHED", finished)
 
 
@@ -137,7 +138,8 @@ def close(tracking: Tracking, parent: str, status: str) -> None:
     tracking.client.set_terminated(parent, status)
 
 
-def _log_result(tracking: Tracking, run_id: str, result: Result, timestamp: int) -> None:
+def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> None:
+    result = Result.load(store.result_path(cell.id))
     table = result.frame()
     values = table[list(METRICS)].astype(float)
     _log_metrics(
@@ -147,7 +149,7 @@ def _log_result(tracking: Tracking, run_id: str, result: Result, timestamp: int)
         + [Metric(key, value, timestamp, 0) for key, value in _totals(table).items()],
     )
     tracking.client.log_text(run_id, table.to_csv(index=False), "counterfactuals.csv")
-    for step, picture in enumerate(_pictures(result)):
+    for step, picture in enumerate(_pictures(result, cell.method)):
         tracking.client.log_image(run_id, picture, key="counterfactual", step=step)
 
 
@@ -178,14 +180,14 @@ def _totals(table: pd.DataFrame) -> dict[str, float]:
     return totals | ({"l1_median": found["l1"].median(), "l0_median": found["l0"].median()} if len(found) else {})
 
 
-def _pictures(result: Result) -> Iterator[Image.Image]:
+def _pictures(result: Result, method: Method) -> Iterator[Image.Image]:
     places = result.instance[:PICTURES]
     originals = data.read_npz(artifacts.DATA, ("x_test",))["x_test"][places]
     for i, original in enumerate(originals):
         caption = figures.caption(
             result.original_class[i], result.cf_class[i], result.probability[i], result.l1[i], result.found[i]
         )
-        yield figures.counterfactual_picture(original, result.x[i], caption)
+        yield figures.counterfactual_picture(original, result.x[i], caption, method.feature_range)
 
 
 def _dataset(name: str) -> DatasetInput:
@@ -230,7 +232,5 @@ def _milliseconds(time: str) -> int:
     return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
-def _shown(uri: str) -> str:
-    """The address without a user's name and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def _without_credentials(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)

@@ -1,0 +1,108 @@
+"""A repository of its own for the tests that run the real commands, with what a small sweep leaves in it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).parents[2]
+
+# A small network and a short search: seconds in place of minutes, the same code.
+SMALL = (
+    "training.epochs=3",
+    "model.filters=[16,16]",
+    "model.hidden=64",
+    "search.max_iter=600",
+    "search.max_lam_steps=3",
+)
+SWEEP = ("+sweep=targets", "search.target_class=0,1,other", *SMALL)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A clone of the project, with the uncommitted changes of the working tree."""
+
+    path: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", *arguments]
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        cleared = {key: value for key, value in os.environ.items() if key not in ("MNIST_NPZ", "MLFLOW_TRACKING_URI")}
+        commands = str(Path(sys.executable).parent)
+        return cleared | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100"} | changes
+
+    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m ...` to its end and return what it printed."""
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.path,
+            env=self.environment(**changes),
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `python -m ...` in a process group of its own, with its output as one stream of lines."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.path,
+            env=self.environment(PYTHONUNBUFFERED="1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def table(self) -> pd.DataFrame:
+        return pd.read_parquet(self.path / "artifacts/counterfactuals.parquet")
+
+    def records(self) -> dict[str, dict]:
+        """The records of the finished cells."""
+        return {path.parent.name: json.loads(path.read_text()) for path in self.path.glob("cells/*/record.json")}
+
+    def runs(self, kind: str) -> list:
+        """The MLflow runs of a kind, `sweep` or `cell`."""
+        client = MlflowClient(f"sqlite:///{self.path}/mlflow.db")
+        experiment = client.get_experiment_by_name("counterfactuals")
+        return list(client.search_runs([experiment.experiment_id], f"tags.`cfx.kind` = '{kind}'"))
+
+    def copy(self, path: Path) -> "Repository":
+        shutil.copytree(self.path, path, symlinks=True)
+        return Repository(path)
+
+
+def fresh(path: Path) -> Repository:
+    """A clone in which nothing has been run."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if name != "dvc.lock" and (ROOT / name).is_file():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, path / name)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "clone"]):
+        subprocess.run([*git, *arguments], cwd=path, check=True)
+    return Repository(path)
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory) -> Repository:
+    """A clone after one small sweep over three target classes. Tests read it; those that change it take a copy."""
+    repository = fresh(tmp_path_factory.mktemp("swept"))
+    done = repository.run("pipelines.run", *SWEEP)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return repository

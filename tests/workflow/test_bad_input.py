@@ -1,0 +1,91 @@
+"""Each mistake gives one line, exit code 2, and leaves everything as it was."""
+
+import hashlib
+import socket
+
+import keras
+import numpy as np
+import pytest
+
+from tests.workflow.conftest import SWEEP
+
+
+def state(repository) -> dict[str, str]:
+    """The digest of every file that a run could have touched."""
+    places = [repository.path / name for name in ("params.yaml", "dvc.lock", "mlflow.db")]
+    places += [path for top in ("artifacts", "cells") for path in sorted((repository.path / top).rglob("*"))]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in places if path.is_file()}
+
+
+def assert_refused(repository, told, *arguments, **environment):
+    before = state(repository)
+    done = repository.run("pipelines.run", *arguments, **environment)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert told in line
+    assert state(repository) == before
+
+
+@pytest.mark.parametrize(
+    ("told", "arguments"),
+    [
+        ("search.target_class", ["search.target_class=seven"]),
+        ("10 is not a class of the data", [*SWEEP, "search.target_class=1,10"]),
+        ("search.lam_init must be > 0", ["search.lam_init=0"]),
+        ("search.learning_rate must be > 0", ["-m", "search.learning_rate=0.1,-1"]),
+        ("search.tol must be in (0, 1)", ["search.tol=1"]),
+        ("1000 is outside the test split", [*SWEEP, "instances.index=[0,1000]"]),
+        ("seed: cannot be swept", ["-m", "seed=1,2"]),
+        ("search.speed: no such option", ["search.speed=1"]),
+        ("data.colour: no such option", ["+data.colour=1"]),
+        ("Could not find 'sweep/nothing'", ["+sweep=nothing"]),
+        ("data.path: is missing", ["data=npz"]),
+        ("cannot be read", ["data=npz", "data.path=absent.npz"]),
+        ("cannot be read", ["model=keras", "model.path=absent.keras"]),
+    ],
+)
+def test_a_mistake_on_the_command_line(swept, told, arguments):
+    assert_refused(swept, told, *arguments)
+
+
+def own(path, **changes):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x_train": rng.integers(0, 256, (40, 28, 28), np.uint8),
+        "y_train": np.arange(40) % 10,
+        "x_test": rng.integers(0, 256, (20, 28, 28), np.uint8),
+        "y_test": np.arange(20) % 10,
+    }
+    np.savez(path, **arrays | changes)
+    return path
+
+
+def test_a_data_file_that_is_not_what_it_should_be(swept, tmp_path):
+    path = own(tmp_path / "nan.npz", x_train=np.full((40, 28, 28), np.nan))
+    assert_refused(swept, "x_train holds NaN", "data=npz", f"data.path={path}")
+    path.write_bytes(path.read_bytes()[:5000])
+    assert_refused(swept, "cannot be read as an .npz", "data=npz", f"data.path={path}")
+    assert_refused(swept, "is not MNIST's", "data=mnist", MNIST_NPZ=str(own(tmp_path / "mnist.npz")))
+
+
+def test_no_network_for_the_download(swept, tmp_path):
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
+    assert_refused(swept, "use data=mnist_5k", "data=mnist", **nowhere)
+
+
+def test_a_model_file_that_does_not_load_or_fit(swept, tmp_path):
+    (tmp_path / "text.keras").write_text("no model")
+    assert_refused(swept, "cannot be loaded", "model=keras", f"model.path={tmp_path / 'text.keras'}")
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+    model.save(tmp_path / "small.keras")
+    assert_refused(swept, "takes inputs of shape", "model=keras", f"model.path={tmp_path / 'small.keras'}")
+
+
+def test_an_mlflow_store_that_does_not_answer(swept):
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        nobody = f"http://user:secret@127.0.0.1:{bound.getsockname()[1]}"
+        done = swept.run("pipelines.run", *SWEEP, f"tracking.uri={nobody}")
+    assert done.returncode == 2 and "does not answer" in done.stderr
+    assert "secret" not in done.stdout + done.stderr

@@ -1,0 +1,182 @@
+"""`python -m pipelines.run`: a sweep, the same sweep again, and what it leaves."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import filelock
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from cfx.result import Result
+from tests.workflow.conftest import SMALL, SWEEP
+
+COLUMNS = [
+    *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "original_class", "cf_class"),
+    *("probability", "found", "l1", "l2", "l0", "lam", "runtime_s", "iterations"),
+]
+
+
+def test_a_sweep_leaves_a_row_and_a_result_for_each_cell(swept):
+    table = swept.table()
+    assert table.columns.tolist() == COLUMNS
+    assert table["target_class"].tolist() == ["0", "1", "other"]
+    for row in table.to_dict("records"):
+        result = Result.load(swept.path / "artifacts/counterfactuals" / f"{row['cell']}.npz")
+        assert result.l1[0] == row["l1"] and result.x.shape == (1, 28, 28, 1)
+    assert table["found"].all() and (table["probability"] >= 0.99).all()
+
+
+def test_the_default_instance_is_the_first_seven_of_the_test_split(swept):
+    with np.load(swept.path / "artifacts/data.npz") as data:
+        labels = data["y_test"]
+    assert swept.table()["instance"].unique().tolist() == [int(np.flatnonzero(labels == 7)[0])]
+
+
+def test_mlflow_holds_a_parent_and_a_child_for_each_cell(swept):
+    (parent,), children = swept.runs("sweep"), swept.runs("cell")
+    assert parent.info.status == "FINISHED" and parent.info.run_name == "targets"
+    assert parent.data.params["training.epochs"] == "3" and "test_accuracy" in parent.data.metrics
+    assert {"mlflow.source.git.commit", "cfx.git_dirty", "cfx.sha256.requirements.lock"} <= set(parent.data.tags)
+    assert parent.data.tags["cfx.git_dirty"] == "no"
+    assert {child.info.run_name for child in children} == {"target_class=0", "target_class=1", "target_class=other"}
+    rows = {row["cell"]: row for row in swept.table().to_dict("records")}
+    for child in children:
+        row = rows.pop(child.data.tags["cfx.cell"])
+        assert child.info.status == "FINISHED"
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.data.params["target_class"] == row["target_class"] and float(child.data.params["lam_init"]) == 0.1
+        for metric in ("probability", "l1", "runtime_s"):
+            assert child.data.metrics[metric] == pytest.approx(row[metric])
+        folder = swept.path / "mlartifacts" / child.info.run_id / "artifacts"
+        assert (folder / "counterfactuals.csv").exists() and list(folder.glob("images/*.png"))
+    assert not rows
+
+
+def test_the_same_command_again_does_no_work_and_imports_no_tensorflow(swept):
+    before = {kind: {run.info.run_id for run in swept.runs(kind)} for kind in ("sweep", "cell")}
+    records = swept.records()
+    again = subprocess.run(
+        [*swept.command("pipelines.run", *SWEEP)[:1], "-X", "importtime", "-m", "pipelines.run", *SWEEP],
+        cwd=swept.path,
+        env=swept.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert again.returncode == 0 and "3 cells, 0 to compute" in again.stdout
+    assert "pipelines.explain" in again.stderr
+    assert not re.search(r"\| +(tensorflow|keras)$", again.stderr, re.MULTILINE)
+    assert {kind: {run.info.run_id for run in swept.runs(kind)} for kind in ("sweep", "cell")} == before
+    assert swept.records() == records
+    assert "up to date" in swept.run("dvc", "status").stdout
+
+
+def test_a_wider_sweep_computes_only_what_is_new(swept, tmp_path):
+    repository = swept.copy(tmp_path / "wider")
+    before = repository.records()
+    done = repository.run("pipelines.run", *SWEEP, "search.target_class=1,2,other")
+    assert done.returncode == 0 and "3 cells, 1 to compute" in done.stdout
+    after = repository.records()
+    assert len(after) == 4 and {cell: after[cell] for cell in before} == before
+    assert len(repository.runs("sweep")) == 2 and len(repository.runs("cell")) == 6
+
+
+def test_dvc_alone_gives_the_same_counterfactuals(swept, tmp_path):
+    repository = swept.copy(tmp_path / "dvc")
+    subprocess.run(["rm", "-rf", "cells", "artifacts", "dvc.lock", ".dvc/cache", ".dvc/tmp"], cwd=repository.path)
+    done = repository.run("dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    timed = ["runtime_s"]
+    pd.testing.assert_frame_equal(repository.table().drop(columns=timed), swept.table().drop(columns=timed))
+    for cell in swept.table()["cell"]:
+        one, two = (Result.load(r.path / "artifacts/counterfactuals" / f"{cell}.npz") for r in (swept, repository))
+        assert one.x.tobytes() == two.x.tobytes()
+    metrics = repository.run("dvc", "metrics", "show", "--json")
+    assert "test_accuracy" in metrics.stdout
+    assert "up to date" in repository.run("dvc", "status").stdout
+
+
+def test_both_methods_in_one_sweep(swept, tmp_path):
+    repository = swept.copy(tmp_path / "methods")
+    small = [override for override in SMALL if not override.startswith("search.max_lam_steps")]
+    done = repository.run("pipelines.run", "-m", "search=wachter,primal_dual", "search.target_class=1", *small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert repository.table()["method"].tolist() == ["wachter", "primal_dual"]
+
+
+def test_a_cell_that_fails_is_reported_and_does_not_stop_the_others(swept, tmp_path):
+    """The model is NaN once the corner is bright, which the way to class 1 leads through and `same` does not."""
+    inputs = keras.Input((28, 28, 1))
+    corner = inputs[:, 0, 0]
+    logits = keras.ops.concatenate([5 + 0 * corner, 30 * (corner + 0.5), keras.ops.repeat(0 * corner, 8, 1)], axis=1)
+    outputs = keras.ops.softmax(logits + 0 * keras.ops.log(-0.3 - corner))
+    keras.Model(inputs, outputs).save(tmp_path / "nan.keras")
+    repository = swept.copy(tmp_path / "failing")
+    chosen = ("-m", "model=keras", f"model.path={tmp_path / 'nan.keras'}", "search.target_class=1,same")
+    done = repository.run("pipelines.run", *chosen)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "missing: target_class=1: " in done.stderr and "Traceback" not in done.stderr
+    assert repository.table()["target_class"].tolist() == ["same"] and repository.table()["l1"].tolist() == [0]
+    newest = repository.runs("sweep")[0]
+    children = [run for run in repository.runs("cell") if run.data.tags["mlflow.parentRunId"] == newest.info.run_id]
+    assert newest.info.status == "FAILED"
+    assert {run.info.run_name: run.info.status for run in children} == {
+        "target_class=1": "FAILED",
+        "target_class=same": "FINISHED",
+    }
+    assert "missing" in repository.run("pipelines.run", *chosen).stderr
+    assert len(repository.runs("sweep")) == 2
+
+
+def test_killed_at_any_moment_and_run_again_gives_the_same_table(swept, tmp_path):
+    repository = swept.copy(tmp_path / "killed")
+    subprocess.run(["rm", "-rf", "cells", "mlflow.db", "mlartifacts"], cwd=repository.path, check=True)
+    subprocess.run(
+        ["rm", "-rf", "artifacts/counterfactuals", "artifacts/counterfactuals.parquet", "dvc.lock"],
+        cwd=repository.path,
+        check=True,
+    )
+    started = repository.start("pipelines.run", *SWEEP)
+    for line in started.stdout:
+        if line.startswith("target_class=1"):
+            break
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    started.stdout.close()
+    finished = repository.records()
+    assert 1 <= len(finished) < 3
+    again = repository.run("pipelines.run", *SWEEP)
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = repository.records()
+    assert {cell: after[cell] for cell in finished} == finished
+    pd.testing.assert_frame_equal(repository.table().drop(columns="runtime_s"), swept.table().drop(columns="runtime_s"))
+    assert len(repository.runs("sweep")) == 1 and len(repository.runs("cell")) == 3
+    assert {run.info.status for kind in ("sweep", "cell") for run in repository.runs(kind)} == {"FINISHED"}
+
+
+def test_an_interrupt_keeps_what_is_finished_and_marks_the_sweep_as_killed(swept, tmp_path):
+    repository = swept.copy(tmp_path / "interrupted")
+    started = repository.start("pipelines.run", *SWEEP, "search.learning_rate=0.2")
+    for line in started.stdout:
+        if line.startswith("target_class=0"):
+            break
+    time.sleep(0.5)
+    os.kill(started.pid, signal.SIGINT)
+    started.stdout.read()
+    assert started.wait() != 0
+    started.stdout.close()
+    newest = repository.runs("sweep")[0]
+    assert newest.info.status == "KILLED"
+    assert {run.info.status for run in repository.runs("cell")} == {"FINISHED"}
+
+
+def test_a_second_run_in_the_same_folder_is_refused(swept, tmp_path):
+    repository = swept.copy(tmp_path / "two")
+    with filelock.FileLock(repository.path / ".run.lock"):
+        refused = repository.run("pipelines.run", *SWEEP)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: another run is at work") and refused.stderr.count("\n") == 1
