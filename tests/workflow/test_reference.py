@@ -18,7 +18,8 @@ def test_the_reference_example_on_all_of_mnist(tmp_path):
     if not os.environ.get("MNIST_NPZ"):
         pytest.skip("MNIST_NPZ does not name MNIST's .npz")
     repository = fresh(tmp_path)
-    done = repository.run("pipelines.run", "+experiment=cf_mnist", MNIST_NPZ=str(Path(os.environ["MNIST_NPZ"]).resolve()))
+    mnist = Path(os.environ["MNIST_NPZ"]).resolve()
+    done = repository.run("pipelines.run", "+experiment=cf_mnist", MNIST_NPZ=str(mnist))
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "artifacts/metrics.json").read_text())["test_accuracy"] >= 0.985
     table = repository.table().set_index("target_class")
