@@ -11,6 +11,7 @@ import argparse
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,10 +49,16 @@ def main() -> int:
     if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
         job()
         return 0
-    with user_errors():
-        config, axes, overrides = compose(options)
-        with _alone():
-            return sweep(config, axes, overrides)
+    # an end that is asked for politely is an interrupt: what is finished is kept and shown
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with user_errors():
+            config, axes, overrides = compose(options)
+            with _alone():
+                return sweep(config, axes, overrides)
+    except KeyboardInterrupt:
+        print("stopped: finished cells are kept, and the same command goes on with the others", file=sys.stderr)
+        return 130
 
 
 def compose(options: argparse.Namespace) -> tuple[DictConfig, dict[str, list[Any]], list[str]]:

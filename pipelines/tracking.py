@@ -7,6 +7,7 @@ sweep that was killed at any moment ends with the same runs as one that was not.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,6 +58,8 @@ def connect(uri: str, artifacts: str, experiment: str) -> Tracking:
     # seconds, not minutes, until a server that is not there is reported; an explicit setting stands
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    # the making of a database is no news
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
