@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from cfx.result import Result
 from tests.workflow.conftest import SMALL, SWEEP
@@ -17,6 +18,7 @@ from tests.workflow.conftest import SMALL, SWEEP
 COLUMNS = [
     *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "original_class", "cf_class"),
     *("probability", "found", "l1", "l2", "l0", "lam", "runtime_s", "iterations"),
+    *("im1", "im2", "oracle"),
 ]
 
 
@@ -28,6 +30,7 @@ def test_a_sweep_leaves_a_row_and_a_result_for_each_cell(swept):
         result = Result.load(swept.path / "artifacts/counterfactuals" / f"{row['cell']}.npz")
         assert result.l1[0] == row["l1"] and result.x.shape == (1, 28, 28, 1)
     assert table["found"].all() and (table["probability"] >= 0.99).all()
+    assert (table["im1"] > 0).all() and (table["im2"] > 0).all() and table["oracle"].isin([0, 1]).all()
 
 
 def test_the_default_instance_is_the_first_seven_of_the_test_split(swept):
@@ -40,6 +43,7 @@ def test_mlflow_holds_a_parent_and_a_child_for_each_cell(swept):
     (parent,), children = swept.runs("sweep"), swept.runs("cell")
     assert parent.info.status == "FINISHED" and parent.info.run_name == "targets"
     assert parent.data.params["training.epochs"] == "3" and "test_accuracy" in parent.data.metrics
+    assert {"oracle_test_accuracy", "validity", "oracle_score", "im1_median"} <= set(parent.data.metrics)
     assert {"mlflow.source.git.commit", "cfx.git_dirty", "cfx.sha256.requirements.lock"} <= set(parent.data.tags)
     assert parent.data.tags["cfx.git_dirty"] == "no"
     assert {child.info.run_name for child in children} == {"target_class=0", "target_class=1", "target_class=other"}
@@ -49,7 +53,7 @@ def test_mlflow_holds_a_parent_and_a_child_for_each_cell(swept):
         assert child.info.status == "FINISHED"
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert child.data.params["target_class"] == row["target_class"] and float(child.data.params["lam_init"]) == 0.1
-        for metric in ("probability", "l1", "runtime_s"):
+        for metric in ("probability", "l1", "runtime_s", "im1", "im2", "oracle"):
             assert child.data.metrics[metric] == pytest.approx(row[metric])
         folder = swept.path / "mlartifacts" / child.info.run_id / "artifacts"
         assert (folder / "counterfactuals.csv").exists() and list(folder.glob("images/*.png"))
@@ -155,6 +159,23 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_table(swept, tmp_path
     pd.testing.assert_frame_equal(repository.table().drop(columns="runtime_s"), swept.table().drop(columns="runtime_s"))
     assert len(repository.runs("sweep")) == 1 and len(repository.runs("cell")) == 3
     assert {run.info.status for kind in ("sweep", "cell") for run in repository.runs(kind)} == {"FINISHED"}
+
+
+def test_runs_that_were_left_unfinished_or_doubled_are_put_right(swept, tmp_path):
+    repository = swept.copy(tmp_path / "left")
+    client = MlflowClient(f"sqlite:///{repository.path}/mlflow.db")
+    good = repository.runs("cell")
+    for run, status in zip(good, (None, "KILLED", "FAILED"), strict=True):
+        tags = {key: run.data.tags[key] for key in ("mlflow.parentRunId", "cfx.kind", "cfx.cell")}
+        double = client.create_run(run.info.experiment_id, tags=tags)
+        if status is not None:
+            client.set_terminated(double.info.run_id, status)
+    client.delete_run(good[0].info.run_id)
+    assert repository.run("pipelines.run", *SWEEP).returncode == 0
+    after = repository.runs("cell")
+    assert {run.info.status for run in after} == {"FINISHED"}
+    assert sorted(run.data.tags["cfx.cell"] for run in after) == sorted(swept.table()["cell"])
+    assert all("l1" in run.data.metrics for run in after)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
