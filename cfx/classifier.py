@@ -20,31 +20,35 @@ Outputs = Literal["auto", "probabilities", "logits"]
 
 # A probability below this counts as this, so that its logarithm is finite.
 _TINY = 1e-30
+# A Keras model is given at least so many rows: for fewer, matrix products take other kernels, which round otherwise. So
+# a row has the same bits in every batch that it may be in, and a search that makes much of little ends the same way.
+_FEWEST = 16
 # How many numbers (64 MiB) a predict_fn is given at once when its gradient is taken.
 _NUMBERS_AT_ONCE = 2**24
 
 
 class Classifier:
-    """A Keras model or a `predict_fn` as differentiable logits (n, classes) whose softmax are its probabilities.
-
-    Args:
-        model: a Keras classifier, or a function of a float32 array (n, *shape) that gives an array (n, classes), or
-            (n,) or (n, 1) for the second of two classes. It is held weakly: a compiled search does not keep it alive.
-        x: float32 (n, *shape), n >= 1, some instances to look at its outputs by.
-        outputs: what the model gives. "auto" finds out: a last operation that is a softmax or one sigmoid unit, or
-            outputs that all sum to 1, are probabilities; outputs that cannot be probabilities are logits.
-        eps: half the step of the central differences that stand for the gradient of a `predict_fn`, in units of x.
-
-    Raises:
-        InputError: the model does not take x, or what it gives is not finite, not of shape (n, classes), of one class
-            only, or may be read both as logits and as probabilities.
-    """
+    """A Keras model or a `predict_fn` as differentiable logits (n, classes) whose softmax are its probabilities."""
 
     def __init__(self, model: Callable[..., Any], x: np.ndarray, outputs: Outputs = "auto", eps: float = 1e-3) -> None:
+        """Find out what the model gives.
+
+        Args:
+            model: a Keras classifier, or a function of a float32 array (n, *shape) that gives an array (n, classes), or
+                (n,) or (n, 1) for the second of two classes. Held weakly: a compiled search does not keep it alive.
+            x: float32 (n, *shape), n >= 1, some instances to look at its outputs by.
+            outputs: "probabilities" or "logits". "auto" finds out: a last operation that is a softmax or one sigmoid
+                unit, or outputs that all sum to 1, are probabilities; outputs that cannot be probabilities are logits.
+            eps: half the step of the central differences that stand for the gradient of a `predict_fn`, in units of x.
+
+        Raises:
+            InputError: the model does not take x, or what it gives is not finite, not of shape (n, classes), of one
+                class only, or may be read both as logits and as probabilities.
+        """
         self._model = weakref.ref(model)
         self._is_keras = isinstance(model, keras.Model)
         self._eps = eps
-        raw = self._raw(x)
+        raw = self._finite_outputs(x)
         last = self._last_operation(x) if self._is_keras else "unknown"
         self._is_binary = raw.shape[1] == 1
         self._gives_logits = _are_logits(raw, last) if outputs == "auto" else outputs == "logits"
@@ -54,15 +58,20 @@ class Classifier:
         """Logits (n, classes) of x (n, *shape), float32, inside a graph, differentiable by x."""
         if not self._is_keras:
             return self._numerical_logits(x)
-        raw = self._model()(x, training=False)
-        last = _last(raw).op
+        count = tf.shape(x)[0]
+        padding = tf.repeat(tf.stop_gradient(x[:1]), tf.maximum(_FEWEST - count, 0), axis=0)
+        outputs = self._call(tf.concat([x, padding], axis=0))
+        last = _origin(outputs).op
         if self._gives_logits:
-            logits = tf.cast(raw, tf.float32)
+            logits = tf.cast(outputs, tf.float32)
         elif last.type == ("Sigmoid" if self._is_binary else "Softmax"):
             logits = tf.cast(last.inputs[0], tf.float32)
+        elif self._is_binary:
+            odds = tf.maximum(tf.cast(outputs, tf.float32), _TINY) / tf.maximum(1 - tf.cast(outputs, tf.float32), _TINY)
+            logits = tf.math.log(odds)
         else:
-            probabilities = tf.concat([1 - raw, raw], axis=1) if self._is_binary else raw
-            return tf.math.log(tf.maximum(tf.cast(probabilities, tf.float32), _TINY))
+            logits = tf.math.log(tf.maximum(tf.cast(outputs, tf.float32), _TINY))
+        logits = logits[:count]
         return tf.concat([tf.zeros_like(logits), logits], axis=1) if self._is_binary else logits
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
@@ -70,36 +79,41 @@ class Classifier:
 
         Raises InputError where the model gives a number that is not finite.
         """
-        raw = self._raw(x)
-        if self._gives_logits:
-            logits = np.concatenate([np.zeros_like(raw), raw], axis=1) if self._is_binary else raw
-            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-            return odds / odds.sum(axis=1, keepdims=True)
-        return np.concatenate([1 - raw, raw], axis=1) if self._is_binary else raw
+        return self._as_probabilities(self._finite_outputs(x))
 
-    def _raw(self, x: np.ndarray) -> np.ndarray:
-        model = self._model()
+    def _call(self, x: Any) -> Any:
+        model: Any = self._model()
+        return model(x, training=False) if self._is_keras else model(x)
+
+    def _outputs(self, x: np.ndarray) -> np.ndarray:
+        """What the model gives for x, as an array (n, k)."""
+        outputs = np.asarray(self._call(x), np.float32)
+        return outputs[:, None] if outputs.ndim == 1 else outputs
+
+    def _finite_outputs(self, x: np.ndarray) -> np.ndarray:
         try:
-            given = model(x, training=False) if self._is_keras else model(x)
+            outputs = self._outputs(x)
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"the model does not take instances of shape {x.shape[1:]}: {reason}") from error
-        if self._is_keras and not tf.is_tensor(given):
-            raise InputError("the model must have one output, of shape (n, classes): give a model of that output alone")
-        raw = np.asarray(given, np.float32)
-        raw = raw[:, None] if raw.ndim == 1 else raw
-        if raw.ndim != 2 or len(raw) != len(x) or raw.shape[1] == 0:
-            raise InputError(f"the model must give an array (n, classes), got {raw.shape} for {len(x)} instances")
-        if not np.all(np.isfinite(raw)):
-            row = int(np.argmin(np.isfinite(raw).all(axis=1)))
-            raise InputError(f"the model gives {raw[row].tolist()} for an instance: check its weights and its input")
-        return raw
+        if outputs.ndim != 2 or len(outputs) != len(x) or outputs.shape[1] == 0:
+            raise InputError(f"the model must give one array (n, classes): got {outputs.shape} for {len(x)} instances")
+        if not np.all(np.isfinite(outputs)):
+            row = int(np.argmin(np.isfinite(outputs).all(axis=1)))
+            raise InputError(f"the model gives {outputs[row].tolist()} for an instance: check its weights")
+        return outputs
+
+    def _as_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        if self._gives_logits:
+            logits = np.concatenate([np.zeros_like(outputs), outputs], axis=1) if self._is_binary else outputs
+            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+            return odds / odds.sum(axis=1, keepdims=True)
+        return np.concatenate([1 - outputs, outputs], axis=1) if self._is_binary else outputs
 
     def _last_operation(self, x: np.ndarray) -> str:
-        model = self._model()
         spec = tf.TensorSpec([None, *x.shape[1:]], tf.float32)
-        graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
-        return _last(graph.outputs[0]).op.type
+        graph = tf.function(self._call, [spec], autograph=False).get_concrete_function()
+        return _origin(graph.outputs[0]).op.type
 
     def _numerical_logits(self, x: tf.Tensor) -> tf.Tensor:
         @tf.custom_gradient
@@ -113,7 +127,7 @@ class Classifier:
         return logits(x)
 
     def _log_probabilities(self, x: np.ndarray) -> np.ndarray:
-        return np.log(np.maximum(self.probabilities(x), _TINY)).astype(np.float32)
+        return np.log(np.maximum(self._as_probabilities(self._outputs(x)), _TINY))
 
     def _pull_back(self, x: np.ndarray, upstream: np.ndarray) -> np.ndarray:
         """The gradient (n, *shape) of sum(upstream * logits) by x, by central differences over all features."""
@@ -132,7 +146,7 @@ class Classifier:
         return gradient.reshape(x.shape)
 
 
-def _last(output: tf.Tensor) -> tf.Tensor:
+def _origin(output: tf.Tensor) -> tf.Tensor:
     """The tensor that an output in a graph only passes on."""
     while output.op.type in ("Identity", "Cast"):
         output = output.op.inputs[0]

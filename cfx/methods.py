@@ -58,9 +58,9 @@ class Method:
         self._number("tol", lambda value: 0 < value < 1, "in (0, 1)")
         for field in ("lam_init", "learning_rate"):
             self._number(field, lambda value: value > 0, "> 0", per_row=True)
-        for field in fields(self):
-            if field.type is int:
-                self._whole_number(field.name)
+        for count in fields(self):
+            if count.type is int:
+                self._whole_number(count.name)
         self._set("feature_range", _feature_range(self.feature_range))
 
     def _set(self, field: str, value: object) -> None:

@@ -48,5 +48,10 @@ def along(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
 
 
 def target_probability(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """f_t (n,): the largest probability among the target classes (n, classes)."""
-    return tf.reduce_max(tf.where(target, tf.nn.softmax(logits), 0.0), axis=1)
+    """f_t (n,) float64: the largest probability among the target classes (n, classes).
+
+    In float64 because 1 - f_t and its gradient matter down to where float32 has none of their digits, and because a
+    float32 exponential rounds otherwise at the end of an array than within: a row would then come out otherwise by its
+    place in the batch, and Adam makes much of little.
+    """
+    return tf.reduce_max(tf.where(target, tf.nn.softmax(tf.cast(logits, tf.float64)), 0.0), axis=1)

@@ -1,6 +1,5 @@
 """What a search found: one row a counterfactual, as arrays, as a table and as one file."""
 
-import os
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cfx.errors import InputError
+from cfx.files import replacing
 
 # A feature has changed if it moved by more than this, in units of the input.
 _CHANGED = 1e-3
@@ -84,16 +84,10 @@ class Result:
 
     def save(self, path: str | Path) -> None:
         """Write everything to one .npz file that holds no pickle. A file under that name is complete."""
-        path = Path(path)
         arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "path"}
         arrays |= {f"path_{field.name}": getattr(self.path, field.name) for field in fields(LambdaPath)}
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(Path(path)) as new, new.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> "Result":
