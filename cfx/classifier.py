@@ -157,7 +157,7 @@ def _are_logits(raw: np.ndarray, last_operation: str) -> bool:
     """Whether outputs (n, k) are logits, by the operation they come from and by their values; raises if in doubt."""
     is_binary = raw.shape[1] == 1
     in_range = bool(np.all((raw >= 0) & (raw <= 1)))
-    is_linear = last_operation in ("BiasAdd", "MatMul", "AddV2")
+    is_linear = last_operation in ("BiasAdd", "MatMul")
     may_be_probabilities = in_range and (is_binary or np.allclose(raw.sum(axis=1), 1, atol=1e-3))
     if last_operation == ("Sigmoid" if is_binary else "Softmax"):
         return False

@@ -93,7 +93,7 @@ class Result:
     def load(cls, path: str | Path) -> "Result":
         """Read what `save` wrote. Raises InputError where the file is not a complete result."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays: dict[str, Any] = dict(file)
             evolution = LambdaPath(**{field.name: arrays.pop(f"path_{field.name}") for field in fields(LambdaPath)})
             return cls(**arrays | {"method": str(arrays["method"]), "path": evolution})
