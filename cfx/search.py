@@ -40,7 +40,9 @@ def find_counterfactuals(
     """Search a counterfactual for every row of x.
 
     A row whose instance already is a counterfactual comes back unchanged, bit for bit, without a step. A row for which
-    none is met comes back unchanged too, and is not `found`. The same call on the same machine gives the same bits.
+    none is met comes back unchanged too, and is not `found`. The same call on the same machine gives the same bits, and
+    on a CPU so does a row in any other batch, where the model's layers round alike at every place (convolutions, dense
+    layers and relu do; an exponential may not, and differs by its rounding).
 
     Args:
         model: a Keras classifier that ends in probabilities or logits (n, classes) or in one unit (two classes), or a

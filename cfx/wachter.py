@@ -21,7 +21,7 @@ State = dict[str, tf.Tensor]
 _SWEEP = 10
 # Adam, Kingma and Ba 2015. The floor only keeps the division defined: a larger one would hold x at its instance where
 # f_t, and with it the gradient of its squared loss, is nearly 0.
-_BETA_1, _BETA_2, _FLOOR = 0.9, 0.999, 1e-36
+_BETA_1, _BETA_2, _FLOOR = 0.9, 0.999, 1e-18
 
 
 def path_length(settings: Any) -> Any:
@@ -73,7 +73,7 @@ def step(settings: SimpleNamespace, row: Row, state: State, point: Point) -> Sta
     second_weight = decay_2 * state["second_weight"] + 1
     left = 1 - tf.cast(state["step"], tf.float32) / tf.cast(settings.max_iter, tf.float32)
     rate = row.learning_rate * left / first_weight * tf.sqrt(second_weight)
-    moved = point.x - along(rate, point.x) * first / tf.sqrt(second + _FLOOR)
+    moved = point.x - along(rate, point.x) * first / (tf.sqrt(second) + _FLOOR)
 
     valid = state["valid"] + tf.cast(is_over & sweeping & met, tf.int32)
     low = tf.where(is_over & met, state["lam"], state["low"])
