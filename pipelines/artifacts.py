@@ -12,6 +12,10 @@ METRICS = ROOT / "metrics.json"
 HISTORY = ROOT / "history.csv"
 CONFUSION = ROOT / "confusion.csv"
 
+AUTOENCODERS = ROOT / "judges" / "autoencoders.keras"
+ORACLE = ROOT / "judges" / "oracle.keras"
+JUDGES_METRICS = ROOT / "judges" / "metrics.json"
+
 TABLE = ROOT / "counterfactuals.parquet"
 RESULTS = ROOT / "counterfactuals"
 

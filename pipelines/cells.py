@@ -1,8 +1,8 @@
 """The cells of a sweep: what each is asked to compute, and the identity under which it is kept.
 
-A cell's identity is a hash of all that decides its result: the method with its hyperparameters, the instances, the
-digests of the data and the model, and the source of the search. Where it is computed, how it is tracked and where
-files lie are not in it.
+A cell's identity is a hash of all that decides what it holds: the method with its hyperparameters, the instances, the
+digests of the data, the model and the judges, and the source of the search and the measures. Where it is computed, how
+it is tracked and where files lie are not in it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cfx.methods import Method
 from pipelines import artifacts
 from pipelines.params import Instances, Params
 
-# The modules of cfx that decide what a search returns.
-SEARCH_CODE = ("classifier", "methods", "point", "primal_dual", "result", "search", "wachter")
+# The modules of cfx that decide what a cell holds.
+CELL_CODE = ("classifier", "methods", "metrics", "point", "primal_dual", "program", "result", "search", "wachter")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Cell:
 
 
 def of_sweep(params: Params) -> list[Cell]:
-    """The cells that the parameters describe, in order, for the prepared data and the trained model.
+    """The cells that the parameters describe, in order, for the prepared data, the trained model and the judges.
 
     Raises InputError for an instance or a target class that the data does not have.
     """
@@ -57,7 +57,8 @@ def of_sweep(params: Params) -> list[Cell]:
         "instances": instances,
         "data": json.loads(artifacts.DATA_CARD.read_text())["sha256"],
         "model": models.sha256(artifacts.MODEL),
-        "search_code": search_code_sha256(),
+        "judges": [models.sha256(path) for path in (artifacts.AUTOENCODERS, artifacts.ORACLE)],
+        "code": code_sha256(),
     }
     cells = []
     for swept, method in params.cells():
@@ -95,9 +96,9 @@ def chosen_instances(chosen: Instances) -> tuple[int, ...]:
     return tuple(int(place) for label in classes for place in np.flatnonzero(labels == label)[: chosen.per_class])
 
 
-def search_code_sha256() -> str:
-    """The digest of the search's source, by its syntax: a comment or a line break does not make old cells stale."""
-    sources = (Path(cfx.__file__).with_name(f"{module}.py") for module in SEARCH_CODE)
+def code_sha256() -> str:
+    """The digest of the source that fills a cell, by its syntax: a comment or a line break makes no old cell stale."""
+    sources = (Path(cfx.__file__).with_name(f"{module}.py") for module in CELL_CODE)
     trees = [ast.dump(ast.parse(source.read_text())) for source in sources if source.exists()]
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()
 

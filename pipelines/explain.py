@@ -1,4 +1,4 @@
-"""Stage `explain`: a counterfactual for every cell and instance of the sweep.   python -m pipelines.explain
+"""Stage `explain`: a counterfactual for every cell and instance of the sweep, measured.   python -m pipelines.explain
 
 Computes the cells that are not in the store, one after the other, and collects them all:
 artifacts/counterfactuals.parquet, one row a counterfactual, and artifacts/counterfactuals/<cell>.npz.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cfx import data, figures, models
+from cfx import data, figures, metrics, models
 from cfx.files import replacing
 from cfx.result import Result
 from pipelines import artifacts, cells, params, provenance, store
@@ -48,6 +48,7 @@ def compute(missing: Iterable[Cell]) -> None:
         start = time.perf_counter()
         try:
             result = search(cell)
+            measures = measure(result)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             details = {"finished": provenance.now(), "error": reason, "traceback": traceback.format_exc()}
@@ -55,7 +56,7 @@ def compute(missing: Iterable[Cell]) -> None:
             print(f"failed: {cell.name}: {reason}", file=sys.stderr)
         else:
             seconds = time.perf_counter() - start
-            store.keep(cell.id, result, about | {"finished": provenance.now(), "seconds": seconds})
+            store.keep(cell.id, result, measures, about | {"finished": provenance.now(), "seconds": seconds})
             console.print(f"{cell.name}: {summary(result)}, {seconds:.1f} s", markup=False)
 
 
@@ -71,17 +72,20 @@ def search(cell: Cell) -> Result:
         )
 
 
+def measure(result: Result) -> pd.DataFrame:
+    """What the judges say of the counterfactuals of one cell."""
+    autoencoders, oracle = _judges(models.sha256(artifacts.AUTOENCODERS), models.sha256(artifacts.ORACLE))
+    return metrics.measure(result, autoencoders, oracle)
+
+
 def collect(sweep: Iterable[Cell]) -> None:
     """Gather the finished cells into the artefacts."""
     finished = [cell for cell in sweep if store.has(cell.id)]
-    tables = []
     with replacing(artifacts.RESULTS) as folder:
         folder.mkdir()
         for cell in finished:
             shutil.copyfile(store.result_path(cell.id), folder / f"{cell.id}.npz")
-            table = Result.load(store.result_path(cell.id)).frame()
-            table.insert(0, "cell", cell.id)
-            tables.append(table)
+    tables = [store.table(cell.id) for cell in finished]
     with replacing(artifacts.TABLE) as temporary:
         (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()).to_parquet(temporary, index=False)
 
@@ -99,6 +103,12 @@ def _trained(sha256: str) -> tuple[keras.Model, np.ndarray]:
     """The model and the test split, loaded once a process, so that all cells share one compiled search."""
     import_tensorflow()
     return models.load(artifacts.MODEL), data.read_npz(artifacts.DATA, ("x_test",))["x_test"]
+
+
+@lru_cache(maxsize=1)
+def _judges(*sha256: str) -> tuple[keras.Model, keras.Model]:
+    """The autoencoders and the oracle, loaded once a process."""
+    return models.load(artifacts.AUTOENCODERS), models.load(artifacts.ORACLE)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """params.yaml: the scientific part of the configuration, checked. What a stage reads and what DVC compares.
 
 The driver writes it from the Hydra configuration; the stages know nothing of Hydra. It holds what decides a result
-(data, model, training, search, instances, sweep, seed) and nothing of where or how it is computed.
+(data, model, training, judges, search, instances, sweep, seed) and nothing of where or how it is computed.
 """
 
 from __future__ import annotations
@@ -83,6 +83,13 @@ class Training(Section):
     learning_rate: float = Field(gt=0)
 
 
+class Judges(Section):
+    """How the judges of the counterfactuals are trained."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    steps: int = Field(ge=1)
+
+
 class Instances(Section):
     """Which inputs of the test split are explained."""
 
@@ -116,6 +123,7 @@ class Params(Section):
     data: Annotated[Mnist5k | Mnist | Npz, Field(discriminator="name")]
     model: Annotated[Cnn | KerasFile, Field(discriminator="name")]
     training: Training
+    judges: Judges
     search: dict[str, Any]
     instances: Instances
     sweep: dict[str, list[Any]]

@@ -55,7 +55,8 @@ def main() -> None:
             headline=headline(asked, [tables[cell.id] for cell in finished]),
             axes=_axes(sweep[0]),
             summary=[summary(cell, tables.get(cell.id)) for cell in sweep],
-            gallery=gallery(finished, pictures),
+            judges=json.loads(artifacts.JUDGES_METRICS.read_text()),
+            gallery=gallery(finished, tables, pictures),
         )
         (folder / "index.html").write_text(page, encoding="utf-8")
 
@@ -128,11 +129,12 @@ def summary(cell: Cell, table: pd.DataFrame | None) -> dict[str, Any]:
         "classes": list(classes.items()),
         "runtime_s": table["runtime_s"].sum(),
         "anchor": _anchor(cell, cell.instances[0]),
-        **{column: found[column].median() for column in ("probability", "l1", "l0", "lam")},
+        "oracle": found["oracle"].mean(),
+        **{column: found[column].median() for column in ("probability", "l1", "l0", "im1", "im2", "lam")},
     }
 
 
-def gallery(finished: list[Cell], pictures: Path) -> list[list[dict[str, Any]]]:
+def gallery(finished: list[Cell], tables: dict[str, pd.DataFrame], pictures: Path) -> list[list[dict[str, Any]]]:
     """The first counterfactuals with their pictures: for each instance, one from each cell."""
     if not finished:
         return []
@@ -142,15 +144,18 @@ def gallery(finished: list[Cell], pictures: Path) -> list[list[dict[str, Any]]]:
     drawn: dict[tuple[int, str], dict[str, Any]] = {}
     for cell in finished:
         if of_cell := [place for place, shown_cell in shown if shown_cell is cell]:
-            result = Result.load(artifacts.RESULTS / f"{cell.id}.npz")
-            drawn |= {(place, cell.id): counterfactual(cell, result, place, x_test, pictures) for place in of_cell}
+            result, table = Result.load(artifacts.RESULTS / f"{cell.id}.npz"), tables[cell.id]
+            for place in of_cell:
+                drawn[place, cell.id] = counterfactual(cell, result, table.iloc[place], place, x_test, pictures)
     by_instance = itertools.groupby(shown, key=lambda pair: pair[0])
     return [[drawn[place, cell.id] for place, cell in pairs] for _, pairs in by_instance]
 
 
-def counterfactual(cell: Cell, result: Result, place: int, x_test: np.ndarray, pictures: Path) -> dict[str, Any]:
+def counterfactual(
+    cell: Cell, result: Result, row: pd.Series, place: int, x_test: np.ndarray, pictures: Path
+) -> dict[str, Any]:
     """One counterfactual: its values, its pictures for the page, and the same as files of their own."""
-    values = {str(column): value for column, value in result.frame().iloc[place].items()}
+    values = {str(column): value for column, value in row.drop("cell").items()}
     limits = cell.method.feature_range
     instance, x = x_test[values["instance"]], result.x[place]
     caption = figures.caption(

@@ -98,7 +98,7 @@ def sweep(config: DictConfig, axes: dict[str, list[Any]], overrides: list[str]) 
         params.write(chosen)
         repro.bring_up_to_date("prepare")
         cells.check(chosen)
-        repro.bring_up_to_date("train")
+        repro.bring_up_to_date("train", "judges")
         planned = cells.of_sweep(chosen)
     parent = tracking.parent_run(mlflow, planned, chosen, _name(config), command())
     missing = [cell for cell in planned if not store.has(cell.id)]

@@ -1,8 +1,9 @@
 """The finished cells on disk, by their identity. This is the truth about a sweep: MLflow is brought in line with it.
 
-    cells/<cell>/result.npz     the counterfactuals (cfx.Result)
-    cells/<cell>/record.json    where, when and with what they were computed
-    cells/<cell>.failed.json    why a cell has no result; goes when it has one
+    cells/<cell>/result.npz         the counterfactuals (cfx.Result)
+    cells/<cell>/measures.parquet   what the judges say of them (cfx.metrics.measure)
+    cells/<cell>/record.json        where, when and with what they were computed
+    cells/<cell>.failed.json        why a cell has no result; goes when it has one
 
 A cell is written under a temporary name and renamed in last, so a folder that is there is complete, and a cell that
 two processes compute at once is kept from the first.
@@ -14,6 +15,8 @@ import json
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from cfx.files import replacing
 from cfx.result import Result
@@ -30,6 +33,13 @@ def result_path(cell: str) -> Path:
     return CELLS / cell / "result.npz"
 
 
+def table(cell: str) -> pd.DataFrame:
+    """A finished cell as rows of counterfactuals.parquet: `cell`, the columns of Result.frame, the measures."""
+    rows = Result.load(result_path(cell)).frame().join(pd.read_parquet(CELLS / cell / "measures.parquet"))
+    rows.insert(0, "cell", cell)
+    return rows
+
+
 def record(cell: str) -> dict[str, Any]:
     """Where, when and with what a finished cell was computed."""
     return json.loads((CELLS / cell / "record.json").read_text())
@@ -41,13 +51,14 @@ def failure(cell: str) -> dict[str, Any] | None:
     return None if has(cell) or not path.exists() else json.loads(path.read_text())
 
 
-def keep(cell: str, result: Result, about: dict[str, Any]) -> None:
+def keep(cell: str, result: Result, measures: pd.DataFrame, about: dict[str, Any]) -> None:
     """Keep a finished cell."""
     CELLS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CELLS, prefix=f".{cell}.") as scratch:
         complete = Path(scratch) / cell
         complete.mkdir()
         result.save(complete / "result.npz")
+        measures.to_parquet(complete / "measures.parquet", index=False)
         (complete / "record.json").write_text(json.dumps(about, indent=2) + "\n")
         if not has(cell):
             complete.rename(CELLS / cell)

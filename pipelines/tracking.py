@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +23,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from PIL import Image
 
-from cfx import data, figures
+from cfx import data, figures, metrics
 from cfx.errors import InputError
 from cfx.methods import Method
 from cfx.result import Result
@@ -32,8 +33,8 @@ from pipelines.params import Params
 
 # What a counterfactual is measured by: a metric each, at step = its place in the cell.
 METRICS = (
-    *("probability", "l1", "l2", "l0", "lam", "runtime_s", "iterations", "found"),
-    *("original_class", "cf_class", "instance"),
+    *("probability", "l1", "l2", "l0", "im1", "im2", "oracle", "lam", "runtime_s", "iterations"),
+    *("found", "original_class", "cf_class", "instance"),
 )
 # MLflow's image view slows down beyond about this many.
 PICTURES = 10
@@ -143,7 +144,7 @@ def close(tracking: Tracking, parent: str, status: str) -> None:
 
 def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> None:
     result = Result.load(store.result_path(cell.id))
-    table = result.frame()
+    table = store.table(cell.id)
     values = table[list(METRICS)].astype(float)
     _log_metrics(
         tracking,
@@ -157,7 +158,7 @@ def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> 
 
 
 def _log_training(tracking: Tracking, run_id: str) -> None:
-    measured = json.loads(artifacts.METRICS.read_text())
+    measured = json.loads(artifacts.METRICS.read_text()) | json.loads(artifacts.JUDGES_METRICS.read_text())
     values = [Metric(key, value, 0, 0) for key, value in measured.items()]
     for row in pd.read_csv(artifacts.HISTORY).to_dict("records"):
         epoch = int(row.pop("epoch"))
@@ -172,15 +173,15 @@ def _log_params(tracking: Tracking, run_id: str, values: Mapping[str, Any]) -> N
 
 
 def _log_metrics(tracking: Tracking, run_id: str, values: list[Metric]) -> None:
+    # what has no value (a lambda that was not needed, a measure of what was not found) is not logged
+    values = [metric for metric in values if math.isfinite(metric.value)]
     for first in range(0, len(values), METRICS_AT_ONCE):
         tracking.client.log_batch(run_id, metrics=values[first : first + METRICS_AT_ONCE])
 
 
 def _totals(table: pd.DataFrame) -> dict[str, float]:
     """What a cell or a sweep is compared by at a glance."""
-    found = table[table["found"]]
-    totals = {"found_share": table["found"].mean(), "runtime_s_total": table["runtime_s"].sum()}
-    return totals | ({"l1_median": found["l1"].median(), "l0_median": found["l0"].median()} if len(found) else {})
+    return metrics.totals(table) | {"runtime_s_total": table["runtime_s"].sum()}
 
 
 def _pictures(result: Result, method: Method) -> Iterator[Image.Image]:

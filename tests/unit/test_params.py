@@ -21,6 +21,7 @@ def raw(**changes):
             "hidden_dropout": 0.1,
         },
         "training": {"epochs": 1, "batch_size": 64, "learning_rate": 0.001},
+        "judges": {"seed": 1, "steps": 10},
         "search": {"method": "wachter", "target_class": "other"},
         "instances": {"index": None, "range": None, "per_class": 1, "classes": [7]},
     }
@@ -84,6 +85,7 @@ def test_the_users_file_is_known_by_its_digest_and_not_by_its_place(tmp_path):
         ({"training": {"epochs": 0}}, "training.epochs: "),
         ({"training": {"batch_size": "many"}}, "training.batch_size: .*'many'"),
         ({"training": {"momentum": 1}}, "training.momentum: no such option"),
+        ({"judges": {"steps": 0}}, "judges.steps: "),
         ({"data": {"name": "cifar"}}, "data"),
         ({"data": {"bounds": [0, 1]}}, "data.bounds: no such option"),
         ({"model": {"dropout": 1.0}}, "model.dropout: "),

@@ -33,6 +33,7 @@ PARAMS = {
         "hidden_dropout": 0.0,
     },
     "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.001},
+    "judges": {"seed": 1, "steps": 10},
     "search": {"method": "wachter"},
     "instances": {"index": [5, 2], "range": None, "per_class": None, "classes": "all"},
     "sweep": {"target_class": [1, "other"], "learning_rate": [0.1, 0.01]},
@@ -94,8 +95,13 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[cells.Cell]:
     dataset.save(artifacts.DATA)
     card = {"classes": 3, "input_shape": [6, 6, 1], "train": 12, "test": 12, "sha256": "da7a", "arrays": {}}
     artifacts.DATA_CARD.write_text(json.dumps(card))
-    with zipfile.ZipFile(artifacts.MODEL, "w") as archive:
-        archive.writestr("config.json", "{}")
+    artifacts.JUDGES_METRICS.parent.mkdir()
+    for model in (artifacts.MODEL, artifacts.AUTOENCODERS, artifacts.ORACLE):
+        with zipfile.ZipFile(model, "w") as archive:
+            archive.writestr("config.json", "{}")
+    artifacts.JUDGES_METRICS.write_text(
+        json.dumps({"oracle_test_accuracy": 0.971, "autoencoders_test_accuracy": 0.952})
+    )
     artifacts.METRICS.write_text(json.dumps({"test_accuracy": 0.9375, "test_loss": 0.25}))
     pd.DataFrame({"actual": y, "predicted": [0, 1, 2] * 3 + [0, 1, 1]}).to_csv(artifacts.CONFUSION, index=False)
     artifacts.HISTORY.write_text(HISTORY_HEAD)
@@ -149,7 +155,8 @@ def collect(results: list[tuple[cells.Cell, Result]]) -> None:
     tables = []
     for cell, result in results:
         result.save(artifacts.RESULTS / f"{cell.id}.npz")
-        tables.append(result.frame().assign(cell=cell.id))
+        judged = np.where(result.found, 1.0, np.nan)
+        tables.append(result.frame().assign(cell=cell.id, im1=0.75 * judged, im2=0.0125 * judged, oracle=judged))
     (pd.concat(tables) if tables else pd.DataFrame()).to_parquet(artifacts.TABLE, index=False)
 
 
@@ -179,12 +186,12 @@ def test_a_cell_of_one_instance_shows_its_values(sweep: list[cells.Cell]) -> Non
     result = counterfactuals(cell, x_test())
     collect([(cell, result)])
     [_, row] = made().rows
-    assert row == ["other", "found", "1", "0.990", f"{result.l1[0]:.1f}", "1", "0.1", "0.25"]
+    assert row == ["other", "found", "1", "0.990", f"{result.l1[0]:.1f}", "1", "0.75", "0.0125", "yes", "0.1", "0.25"]
 
 
 def test_the_page_says_what_was_run_and_what_the_classifier_is_worth(sweep: list[cells.Cell]) -> None:
     html = made().html
-    for said in ("mnist_5k", "wachter", "da7a", "93.75%", "learning_rate: 0.1, 0.01", "batch_size: 64"):
+    for said in ("mnist_5k", "wachter", "da7a", "93.75%", "97.1%", "learning_rate: 0.1, 0.01", "batch_size: 64"):
         assert said in html
     assert "/home/someone" not in html
 
@@ -230,7 +237,7 @@ def test_a_counterfactual_that_was_not_found_is_shown_as_that(sweep: list[cells.
     results = [(cell, counterfactuals(cell, x_test(), found=i != 1)) for i, cell in enumerate(sweep)]
     collect(results)
     page = made()
-    assert page.rows[2] == ["1", "0.01", "0 / 2 (2 not)", "-", "-", "-", "-", "-", "0.50"]
+    assert page.rows[2] == ["1", "0.01", "0 / 2 (2 not)", *["-"] * 8, "0.50"]
     assert page.html.count("no counterfactual: the instance, unchanged") == 2
     assert "6 / 8" in page.html
 

@@ -19,6 +19,7 @@ SMALL = (
     "training.epochs=3",
     "model.filters=[16,16]",
     "model.hidden=64",
+    "judges.steps=20",
     "search.max_iter=600",
     "search.max_lam_steps=3",
 )

@@ -1,0 +1,134 @@
+"""The judges of counterfactuals: autoencoders that know each class, and an oracle, a second classifier.
+
+They are trained on the training split, never on what is explained, for a number of steps and not of epochs: that
+bounds the time whatever the size of the data. `cfx.metrics` asks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cfx.data import FEATURE_RANGE, Dataset
+
+if TYPE_CHECKING:
+    import keras
+
+Progress = Callable[[int, int], None]
+
+_EXAMPLES_A_STEP = 64
+_LEARNING_RATE = 0.002
+# Units of an autoencoder's hidden layers, and of the code between them: 32, or a quarter of the features where there
+# are few, for an autoencoder that can copy its input knows nothing of its class.
+_HIDDEN, _CODE = 128, 32
+# The most weights (256 MiB) that all autoencoders have together: large images get fewer hidden units.
+_WEIGHTS = 2**26
+
+
+def autoencoders(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None = None) -> keras.Model:
+    """Train an autoencoder on each class and one on all classes, as one model.
+
+    It takes inputs (n, *shape) in [-0.5, 0.5] and returns (n, classes + 1, *shape): the reconstructions by the
+    autoencoder of each class, and last by the one of all classes. They share no weight, and each learns from examples
+    of its own. Per autoencoder: dense layers of 128, 32 (the code), 128 and all features, trained by Adam on the mean
+    squared error. progress: called with (steps done, in all).
+    """
+    import keras
+    from keras import layers
+
+    _set_seed(seed)
+    features, copies = prod(dataset.input_shape), dataset.classes + 1
+    hidden = max(1, min(_HIDDEN, _WEIGHTS // (2 * copies * features)))
+    code = max(1, min(_CODE, hidden, features // 4))
+
+    def dense(units: int, activation: str, name: str) -> keras.Layer:
+        return layers.EinsumDense(
+            "ngi,gio->ngo",
+            (copies, units),
+            bias_axes="go",
+            activation=activation,
+            # Glorot's, once the factor undoes that keras counts the copies among a unit's inputs and outputs
+            kernel_initializer=keras.initializers.VarianceScaling(copies, "fan_avg", "uniform"),
+            name=name,
+        )
+
+    stack = [
+        dense(hidden, "relu", "encoder"),
+        dense(code, "linear", "code"),
+        dense(hidden, "relu", "decoder"),
+        dense(features, "sigmoid", "features"),
+        layers.Rescaling(1.0, FEATURE_RANGE[0], name="scaled"),
+    ]
+    apart = keras.Sequential([keras.Input((copies, features)), *stack])
+    x = dataset.x_train.reshape(-1, features)
+    members = [np.flatnonzero(dataset.y_train == label) for label in range(dataset.classes)] + [np.arange(len(x))]
+    random = np.random.default_rng(seed)
+
+    def examples() -> tuple[np.ndarray, np.ndarray]:
+        drawn = x[np.stack([random.choice(rows, _EXAMPLES_A_STEP) for rows in members], axis=1)]
+        return drawn, drawn
+
+    _fit(apart, "mean_squared_error", examples, steps, progress)
+    inputs = [keras.Input(dataset.input_shape, name="x"), layers.Flatten(name="flat")]
+    same_for_all = layers.RepeatVector(copies, name="copies")
+    shaped = layers.Reshape((copies, *dataset.input_shape), name="reconstructions")
+    return keras.Sequential([*inputs, same_for_all, *stack, shaped], name="autoencoders")
+
+
+def oracle(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None = None) -> keras.Model:
+    """Train a classifier that is not the explained one: (n, *shape) in [-0.5, 0.5] to probabilities (n, classes).
+
+    For images three 3x3 convolutions with pooling and no hidden layer, for tables two hidden layers. Its opinion is
+    worth something where it differs from the explained classifier in seed and architecture. progress: called with
+    (steps done, in all).
+    """
+    import keras
+    from keras import layers
+
+    _set_seed(seed)
+    model = keras.Sequential([keras.Input(dataset.input_shape, name="x")], name="oracle")
+    for i, units in enumerate((16, 32, 64), start=1):
+        if len(dataset.input_shape) == 3:
+            model.add(layers.Conv2D(units, 3, padding="same", activation="relu", name=f"convolution_{i}"))
+            model.add(layers.MaxPooling2D(2, padding="same", name=f"pooling_{i}"))
+        else:
+            model.add(layers.Dense(64, activation="relu", name=f"hidden_{i}"))
+    model.add(layers.Flatten(name="flat"))
+    model.add(layers.Dropout(0.3, name="dropout"))
+    model.add(layers.Dense(dataset.classes, activation="softmax", name="probabilities"))
+    random = np.random.default_rng(seed)
+
+    def examples() -> tuple[np.ndarray, np.ndarray]:
+        drawn = random.choice(len(dataset.x_train), _EXAMPLES_A_STEP)
+        return dataset.x_train[drawn], dataset.y_train[drawn]
+
+    # the layers are trained in a model of their own, so that the one returned carries no optimizer into its file
+    _fit(keras.Sequential(model.layers), "sparse_categorical_crossentropy", examples, steps, progress)
+    return model
+
+
+def _set_seed(seed: int) -> None:
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def _fit(
+    model: keras.Model,
+    loss: str,
+    examples: Callable[[], tuple[np.ndarray, np.ndarray]],
+    steps: int,
+    progress: Progress | None,
+) -> None:
+    import keras
+
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)), loss)
+    for step in range(steps):
+        model.train_on_batch(*examples())
+        if progress:
+            progress(step + 1, steps)
