@@ -33,8 +33,8 @@ def autoencoders(dataset: Dataset, *, steps: int, seed: int, progress: Progress 
 
     It takes inputs (n, *shape) in [-0.5, 0.5] and returns (n, classes + 1, *shape): the reconstructions by the
     autoencoder of each class, and last by the one of all classes. They share no weight, and each learns from examples
-    of its own. Per autoencoder: dense layers of 128, 32 (the code), 128 and all features, trained by Adam on the mean
-    squared error. progress: called with (steps done, in all).
+    of its own. Per autoencoder: dense layers of 128, 32 (the code; less for a table), 128 and all features, trained by
+    Adam on the mean squared error. progress: called with (steps done, in all).
     """
     import keras
     from keras import layers
@@ -81,9 +81,9 @@ def autoencoders(dataset: Dataset, *, steps: int, seed: int, progress: Progress 
 def oracle(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None = None) -> keras.Model:
     """Train a classifier that is not the explained one: (n, *shape) in [-0.5, 0.5] to probabilities (n, classes).
 
-    For images three 3x3 convolutions with pooling and no hidden layer, for tables two hidden layers. Its opinion is
-    worth something where it differs from the explained classifier in seed and architecture. progress: called with
-    (steps done, in all).
+    For images three 3x3 convolutions with pooling and no hidden layer, for tables three hidden layers: its opinion
+    counts because it has another architecture and another seed than the explained classifier. Trained by Adam on the
+    cross-entropy. progress: called with (steps done, in all).
     """
     import keras
     from keras import layers
