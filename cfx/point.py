@@ -42,6 +42,21 @@ class Point(NamedTuple):
     """(n,) bool: x is a counterfactual."""
 
 
+class Best(NamedTuple):
+    """What has come of rows so far."""
+
+    x: tf.Tensor
+    """(n, *shape) the counterfactual of least L1."""
+    l1: tf.Tensor
+    """(n,) its distance; infinite where none was met."""
+    lam: tf.Tensor
+    """(n,) the weight at which it was met; NaN where none was."""
+    steps: tf.Tensor
+    """(n,) int32, the steps taken."""
+    finite: tf.Tensor
+    """(n,) bool, all that the model gave was a number."""
+
+
 def along(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
     """One value a row (n,) as (n, 1, ..., 1), to go with arrays of the rank of `like`."""
     return tf.reshape(values, [-1] + [1] * (len(like.shape) - 1))

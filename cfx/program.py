@@ -2,18 +2,19 @@
 
 A method (`cfx.wachter`, `cfx.primal_dual`) is a module of pure functions on tensors with a leading row dimension:
 
-    start(settings, row) -> state               the state of rows that have not taken a step
-    loss(settings, row, state, logits) -> (n,)  what the gradient at state["x"] is to be taken of
-    step(settings, row, state, point) -> state  the next state, from what is known at state["x"]
-    path_length(settings)                       how many points of a row `Result.path` may hold
+    start(settings, row) -> state                     the state of rows that have not taken a step
+    loss(settings, row, state, logits) -> (n,)        what the gradient at state["x"] is to be taken of
+    step(settings, row, state, point, best) -> state  the next state, from what is known at state["x"] and so far
+    path_length(settings)                             how many points of a row `Result.path` may hold
 
 `settings` has the method's numbers as scalar tensors under their own names (`settings.max_iter` int32, `settings.tol`
-float32), and `low` and `high` for the feature range; `path_length` is called with the method itself too. `row` and
-`point` are `cfx.point.Row` and `Point`. `state` is a dict of tensors (n, ...) with at least
+float32), and `low` and `high` for the feature range; `path_length` is called with the method itself too. `row`,
+`point` and `best` are those of `cfx.point`. `state` is a dict of tensors (n, ...) with at least
 
     x        (n, *shape) float32, where the row stands: always inside the feature range; `start` puts the instance there
     lam      (n,) float32, the weight of the L1 distance there
-    lam_step (n,) int32, the place in the path of a counterfactual met there: the first one met for a place stays
+    lam_step (n,) int32, the place in the path of a counterfactual met there: the first one met for a place stays;
+             below 0 none is kept
     done     (n,) bool, the row has ended: what else it holds no longer matters, and needs no mask
 
 What all methods have in common is here: the forward and the gradient pass (one each a step), whether x is a
@@ -29,32 +30,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cfx import wachter
+from cfx import primal_dual, wachter
 from cfx.classifier import Classifier, Outputs
 from cfx.methods import Method
-from cfx.point import Point, Row, along, target_probability
+from cfx.point import Best, Point, Row, along, target_probability
 
-_MODULES: dict[str, ModuleType] = {"wachter": wachter}
+_MODULES: dict[str, ModuleType] = {"primal_dual": primal_dual, "wachter": wachter}
 
 # The most steps without a word to the host: often enough for a progress bar, seldom enough to cost nothing.
 _STEPS = 50
 # In the search a point is met within this share of tol, since the caller's model may round otherwise in another batch.
 _SURE = 0.999
-
-
-class Best(NamedTuple):
-    """What has come of rows so far."""
-
-    x: tf.Tensor
-    """(n, *shape) the counterfactual of least L1."""
-    l1: tf.Tensor
-    """(n,) its distance; infinite where none was met."""
-    lam: tf.Tensor
-    """(n,) the weight at which it was met; NaN where none was."""
-    steps: tf.Tensor
-    """(n,) int32, the steps taken."""
-    finite: tf.Tensor
-    """(n,) bool, all that the model gave was a number."""
 
 
 class Batch(NamedTuple):
@@ -154,7 +140,7 @@ def _compile(classifier: Classifier, method: Method, shape: tuple[int, ...], jit
         def one_step(step: tf.Tensor, state: dict[str, tf.Tensor], best: Best, met: Met) -> tuple[Any, ...]:
             point = _point(classifier, module, numbers, row, state)
             best, met = _better(best, state, point), _kept(met, row, state, point, path_rows, places)
-            return step + 1, module.step(numbers, row, state, point), best, met
+            return step + 1, module.step(numbers, row, state, point, best), best, met
 
         _, state, best, met = tf.while_loop(is_worthwhile, one_step, (0, batch.state, batch.best, met))
         return Batch(row, state, best), met
@@ -216,7 +202,7 @@ def _kept(
     met: Met, row: Row, state: dict[str, tf.Tensor], point: Point, path_rows: tf.Tensor, places: tf.Tensor
 ) -> Met:
     """The path, with this point where it is the first counterfactual of its row at its place."""
-    is_followed = point.hit & ~state["done"] & (row.index < path_rows)
+    is_followed = point.hit & ~state["done"] & (state["lam_step"] >= 0) & (row.index < path_rows)
 
     def keep() -> Met:
         last = path_rows * places

@@ -16,8 +16,8 @@ import tensorflow as tf
 from cfx.classifier import Classifier, Outputs
 from cfx.errors import InputError
 from cfx.methods import Method
-from cfx.point import Row
-from cfx.program import Best, Met, Program, no_path, program, settings_of
+from cfx.point import Best, Row
+from cfx.program import Met, Program, no_path, program, settings_of
 from cfx.result import LambdaPath, Result, distances
 
 # The most rows in one step, and the most numbers in their instances: where a larger batch gains no more.

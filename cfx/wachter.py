@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from cfx.point import Point, Row, along, target_probability
+from cfx.point import Best, Point, Row, along, target_probability
 
 State = dict[str, tf.Tensor]
 
@@ -55,7 +55,7 @@ def loss(settings: SimpleNamespace, row: Row, state: State, logits: tf.Tensor) -
     return tf.square(target_probability(logits, row.target) - tf.cast(settings.target_proba, tf.float64))
 
 
-def step(settings: SimpleNamespace, row: Row, state: State, point: Point) -> State:
+def step(settings: SimpleNamespace, row: Row, state: State, point: Point, best: Best) -> State:
     """One Adam step; rows that are through with a lambda go on to the next."""
     taken = state["step"] + 1
     met = state["met"] | point.hit
