@@ -99,7 +99,7 @@ def chosen_instances(chosen: Instances) -> tuple[int, ...]:
 def code_sha256() -> str:
     """The digest of the source that fills a cell, by its syntax: a comment or a line break makes no old cell stale."""
     sources = (Path(cfx.__file__).with_name(f"{module}.py") for module in CELL_CODE)
-    trees = [ast.dump(ast.parse(source.read_text())) for source in sources if source.exists()]
+    trees = [ast.dump(ast.parse(source.read_text())) for source in sources]
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()
 
 

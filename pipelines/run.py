@@ -100,7 +100,8 @@ def sweep(config: DictConfig, axes: dict[str, list[Any]], overrides: list[str]) 
         cells.check(chosen)
         repro.bring_up_to_date("train", "judges")
         planned = cells.of_sweep(chosen)
-    parent = tracking.parent_run(mlflow, planned, chosen, _name(config), command())
+    run = tracking.parent_run(mlflow, planned, chosen, _name(config), command())
+    parent = run.info.run_id
     missing = [cell for cell in planned if not store.has(cell.id)]
     console.print(f"{len(planned)} cells, {len(missing)} to compute")
     status = "KILLED"
@@ -114,6 +115,8 @@ def sweep(config: DictConfig, axes: dict[str, list[Any]], overrides: list[str]) 
         else:
             explain.collect(planned)
             report.main()
+        if run.info.status != "FINISHED":
+            tracking.log_outcome(mlflow, parent)
     finally:
         tracking.bring_in_line(mlflow, parent, planned)
         tracking.close(mlflow, parent, status)
@@ -150,6 +153,20 @@ def job(config: DictConfig) -> None:
 def show(planned: list[Cell], uri: str) -> None:
     """Print what was found, what failed, and where to look at it."""
     frame = pd.read_parquet(artifacts.TABLE)
+    if len(frame):
+        show_table(frame)
+    for cell in planned:
+        if not store.has(cell.id):
+            reason = (store.failure(cell.id) or {"error": "it did not run to its end"})["error"]
+            print(f"missing: {cell.name}: {reason}", file=sys.stderr)
+    console.print(f"report: {artifacts.REPORT / 'index.html'}")
+    mlflow = Path(sys.executable).with_name("mlflow")
+    shown = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
+    console.print(f"runs:   {shown} ui --backend-store-uri {uri}", markup=False)
+
+
+def show_table(frame: pd.DataFrame) -> None:
+    """Print a row for each counterfactual, with the columns that vary, as far as it reads well."""
     columns: list[str] = ["instance", "target", "found", "class", "p", "L1", "L0", "runtime"]
     varied = [key for key in ("method", "lam_init", "learning_rate") if frame[key].nunique() > 1]
     table = Table(*varied, *columns, box=rich.box.SIMPLE, padding=(0, 1, 0, 0))
@@ -161,14 +178,6 @@ def show(planned: list[Cell], uri: str) -> None:
     console.print(table)
     if len(frame) > ROWS:
         console.print(f"... and {len(frame) - ROWS} rows more in {artifacts.TABLE}")
-    for cell in planned:
-        if not store.has(cell.id):
-            reason = (store.failure(cell.id) or {"error": "it did not run to its end"})["error"]
-            print(f"missing: {cell.name}: {reason}", file=sys.stderr)
-    console.print(f"report: {artifacts.REPORT / 'index.html'}")
-    mlflow = Path(sys.executable).with_name("mlflow")
-    shown = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
-    console.print(f"runs:   {shown} ui --backend-store-uri {uri}", markup=False)
 
 
 def command() -> str:

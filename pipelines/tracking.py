@@ -74,12 +74,12 @@ def connect(uri: str, artifacts: str, experiment: str) -> Tracking:
     return Tracking(client, found.experiment_id)
 
 
-def parent_run(tracking: Tracking, sweep: list[Cell], params: Params, name: str, command: str) -> str:
-    """The id of this sweep's run: the one that is there, or a new one with what all of its cells share."""
+def parent_run(tracking: Tracking, sweep: list[Cell], params: Params, name: str, command: str) -> Run:
+    """This sweep's run: the one that is there, or a new one with what all of its cells share."""
     identity = cells.sweep_sha256(sweep)
     for run in _runs(tracking, f"tags.`cfx.kind` = 'sweep' and tags.`cfx.sweep` = '{identity}'"):
         if "cfx.described" in run.data.tags:
-            return run.info.run_id
+            return run
         _remove(tracking, run)
     tags = {MLFLOW_SOURCE_NAME: "pipelines.run", "cfx.kind": "sweep", "cfx.sweep": identity, "cfx.command": command}
     run_id = tracking.client.create_run(
@@ -90,7 +90,7 @@ def parent_run(tracking: Tracking, sweep: list[Cell], params: Params, name: str,
     _log_training(tracking, run_id)
     tracking.client.log_artifact(run_id, "params.yaml")
     tracking.client.set_tag(run_id, "cfx.described", "yes")
-    return run_id
+    return tracking.client.get_run(run_id)
 
 
 def bring_in_line(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> None:
@@ -129,17 +129,19 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
     client.set_terminated(run_id, "FAILED" if failure else "FINISHED", finished)
 
 
+def log_outcome(tracking: Tracking, parent: str) -> None:
+    """Give the sweep's run the table, the totals and the report that stand in the artefacts."""
+    table = pd.read_parquet(artifacts.TABLE)
+    tracking.client.log_text(parent, table.to_csv(index=False), "counterfactuals.csv")
+    if len(table):
+        _log_metrics(tracking, parent, [Metric(key, value, 0, 0) for key, value in _totals(table).items()])
+    tracking.client.log_artifact(parent, str(artifacts.REPORT / "index.html"), "report")
+
+
 def close(tracking: Tracking, parent: str, status: str) -> None:
-    """End the sweep's run as FINISHED, FAILED or KILLED, with its table, its totals and the report."""
-    if tracking.client.get_run(parent).info.status == status == "FINISHED":
-        return
-    if status != "KILLED":
-        table = pd.read_parquet(artifacts.TABLE)
-        tracking.client.log_text(parent, table.to_csv(index=False), "counterfactuals.csv")
-        for key, value in _totals(table).items():
-            tracking.client.log_metric(parent, key, value)
-        tracking.client.log_artifact(parent, str(artifacts.REPORT / "index.html"), "report")
-    tracking.client.set_terminated(parent, status)
+    """End the sweep's run as FINISHED, FAILED or KILLED."""
+    if tracking.client.get_run(parent).info.status != status:
+        tracking.client.set_terminated(parent, status)
 
 
 def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> None:

@@ -131,8 +131,9 @@ def test_a_cell_that_fails_is_reported_and_does_not_stop_the_others(swept, tmp_p
         "target_class=1": "FAILED",
         "target_class=same": "FINISHED",
     }
-    assert "missing" in repository.run("pipelines.run", *chosen).stderr
-    assert len(repository.runs("sweep")) == 2
+    alone = repository.run("pipelines.run", *chosen, "search.target_class=1")
+    assert alone.returncode == 1 and "missing: target_class=1: " in alone.stderr and "Traceback" not in alone.stderr
+    assert len(repository.table()) == 0 and repository.runs("sweep")[0].info.status == "FAILED"
 
 
 def test_killed_at_any_moment_and_run_again_gives_the_same_table(swept, tmp_path):

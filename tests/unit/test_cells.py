@@ -1,0 +1,36 @@
+"""What is in a cell's identity and what DVC watches."""
+
+import ast
+from pathlib import Path
+
+import yaml
+
+import cfx
+from pipelines.cells import CELL_CODE
+
+ROOT = Path(__file__).parents[2]
+# What fills no cell: the words of an error, where a file is written.
+ASIDE = {"errors", "files"}
+
+
+def imported(module: str) -> set[str]:
+    """The modules of cfx that a module of cfx stands on, itself among them."""
+    tree = ast.parse(Path(cfx.__file__).with_name(f"{module}.py").read_text())
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "cfx":
+            named = [alias.name for alias in node.names] if node.module == "cfx" else [node.module.split(".")[1]]
+            names |= {name for name in named if Path(cfx.__file__).with_name(f"{name}.py").exists()}
+    return {module}.union(*map(imported, names))
+
+
+def test_all_code_that_fills_a_cell_is_in_its_identity():
+    assert (imported("search") | imported("metrics")) - ASIDE == set(CELL_CODE)
+
+
+def test_dvc_watches_the_code_that_its_stages_run():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {f"cfx/{module}.py" for module in CELL_CODE} <= set(stages["explain"]["deps"])
+    for stage in stages.values():
+        assert all((ROOT / path).exists() for path in stage["deps"] if not path.startswith("artifacts/"))
+        assert f"{stage['cmd'].split()[-1].replace('.', '/')}.py" in stage["deps"]
