@@ -50,8 +50,9 @@ _SURE = 0.99
 # How many classes `other` compares in its first and its second round, and the fewest and the most steps for each.
 _CANDIDATES, _FINALISTS = 9, 3
 _FEWEST, _MOST = 8, 50
-# Keeps the division by D defined for a feature that has no gradient.
-_FLOOR = 1e-20
+# Keeps the division by D defined for a feature without a gradient. Being added to the root, it also keeps TensorFlow
+# from making the two a reciprocal root, which rounds otherwise at the end of an array than within it.
+_FLOOR = 1e-10
 
 
 def path_length(settings: Any) -> Any:
@@ -111,7 +112,7 @@ def step(settings: SimpleNamespace, row: Row, state: State, point: Point, best: 
     slope = first / along(first_weight, first)
     steepest = tf.reduce_max(tf.abs(slope), axis=_features(slope))
     rate = state["rate"] * (1 - (1 - _LAST_RATE) * state["share"]) * tf.sqrt(second_weight)
-    reach = along(rate, second) * (settings.high - settings.low) / tf.sqrt(second + _FLOOR)
+    reach = along(rate, second) * (settings.high - settings.low) / (tf.sqrt(second) + _FLOOR)
     lam = tf.where(is_first, row.lam_init * steepest, state["lam"])
     change, lam, factor = _proximal(settings, row, state, slope, reach, missing + surplus, lam, steepest)
     is_out_of_reach = ~met & (lam < _OUT_OF_REACH * steepest)
