@@ -11,6 +11,7 @@ import ast
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def chosen_instances(chosen: Instances) -> tuple[int, ...]:
     return tuple(int(place) for label in classes for place in np.flatnonzero(labels == label)[: chosen.per_class])
 
 
+@cache
 def code_sha256() -> str:
     """The digest of the source that fills a cell, by its syntax: a comment or a line break makes no old cell stale."""
     sources = (Path(cfx.__file__).with_name(f"{module}.py") for module in CELL_CODE)
