@@ -106,7 +106,8 @@ class Wachter(Method):
     """Adam's learning rate at the first step for a lambda, above 0, in units of the input."""
 
     early_stop: int = 50
-    """A lambda is left after this many consecutive steps that all are counterfactuals, or all are not; 1 or above."""
+    """A lambda of the bisection is left after this many consecutive steps that all are counterfactuals, or all are not,
+    and after four times as many that bring no nearer one; 1 or above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +121,8 @@ class PrimalDual(Method):
     name: ClassVar[str] = "primal_dual"
 
     max_iter: int = 80
-    """The steps of a row towards its target class, 1 or above. More give a lower L1: 30 is fast, 80 good, 800 thorough.
-    For `other` about one and a half times as many go before, to find out which class is the nearest."""
+    """The steps of a row towards its target class, 1 or above. More give a lower L1: 20 is fast, 80 good, 800 thorough.
+    For `other`, one and a half times as many go before, but at least 96, to find out which class is the nearest."""
 
     lam_init: float | Sequence[float] = 0.3
     """The first weight of the L1 distance against the margin, as a share of the margin's steepest slope at the

@@ -5,8 +5,11 @@ The first lambda starts at the instance, and each other where the last one ended
 again at the instance gave 2 to 4 times the L1. Lambda falls from `lam_init` by powers of ten, with max_iter / 10 steps
 each, until two of ten have given a counterfactual; the bisection then runs between the second of them and the smallest
 lambda that gave none. Where all give one, the upper end is ten times `lam_init`; where only one does, it is the lower
-end; where none does, the lower end is 0, and the max_iter steps at smaller lambdas may still find one. `early_stop`
-holds for every lambda: in the sweep too it saves a quarter of all steps at the same L1.
+end; where none does, the lower end is 0, and the max_iter steps at smaller lambdas may still find one.
+
+Three rules save steps that come to nothing, a third of them at the same L1: a lambda of the sweep is left once it has
+given `early_stop` counterfactuals in a row, one of the bisection also after four times `early_stop` steps without a
+nearer counterfactual, and the bisection ends when lambda is known to a hundredth.
 """
 
 from types import SimpleNamespace
@@ -19,6 +22,8 @@ from cfx.point import Best, Point, Row, along, target_probability
 State = dict[str, tf.Tensor]
 
 _SWEEP = 10
+# A bracket of this share of lambda is not bisected further: the L1 no longer depends on where in it lambda is.
+_NARROW = 0.01
 # Adam, Kingma and Ba 2015. The floor only keeps the division defined: a larger one would hold x at its instance where
 # f_t, and with it the gradient of its squared loss, is nearly 0.
 _BETA_1, _BETA_2, _FLOOR = 0.9, 0.999, 1e-18
@@ -45,6 +50,7 @@ def start(settings: SimpleNamespace, row: Row) -> State:
         "valid": zero,
         "step": zero,
         "streak": zero,
+        "fruitless": zero,
         "met": zero > 0,
         "done": zero > 0,
     }
@@ -61,8 +67,11 @@ def step(settings: SimpleNamespace, row: Row, state: State, point: Point, best: 
     met = state["met"] | point.hit
     streak = tf.where(point.hit, tf.maximum(state["streak"], 0) + 1, tf.minimum(state["streak"], 0) - 1)
     sweeping = state["lam_step"] < _SWEEP
+    nearer = point.hit & (point.l1 <= best.l1)
+    fruitless = tf.where(nearer, 0, state["fruitless"] + 1)
     most = tf.where(sweeping, tf.maximum(settings.max_iter // 10, 1), settings.max_iter)
-    is_over = (taken >= most) | (tf.abs(streak) >= settings.early_stop)
+    settled = tf.where(sweeping, streak, tf.maximum(tf.abs(streak), fruitless // 4))
+    is_over = (taken >= most) | (settled >= settings.early_stop)
 
     gradient = point.gradient + along(state["lam"], point.x) * tf.sign(point.change)
     # Discounted sums, divided by those of their weights, are Adam's bias-corrected means; a new lambda begins new sums.
@@ -79,6 +88,7 @@ def step(settings: SimpleNamespace, row: Row, state: State, point: Point, best: 
     low = tf.where(is_over & met, state["lam"], state["low"])
     high = tf.where(is_over & ~met & (~sweeping | (valid == 0)), state["lam"], state["high"])
     swept = sweeping & ((valid == 2) | (state["lam_step"] == _SWEEP - 1))
+    is_narrow = ~sweeping & (high - low <= _NARROW * high)
     lam_step = tf.where(swept, _SWEEP, state["lam_step"] + 1)
     next_lam = tf.where(sweeping & ~swept, state["lam"] / 10, (low + high) / 2)
     return {
@@ -94,6 +104,7 @@ def step(settings: SimpleNamespace, row: Row, state: State, point: Point, best: 
         "valid": valid,
         "step": tf.where(is_over, 0, taken),
         "streak": tf.where(is_over, 0, streak),
+        "fruitless": tf.where(is_over, 0, fruitless),
         "met": met & ~is_over,
-        "done": state["done"] | (is_over & (lam_step >= path_length(settings))),
+        "done": state["done"] | (is_over & ((lam_step >= path_length(settings)) | is_narrow)),
     }
