@@ -119,15 +119,16 @@ def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
 def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where: str = "data") -> Dataset:
     """Check the four arrays, scale the inputs from `bounds` to [-0.5, 0.5] and give images a channel axis."""
     low, high = bounds
-    if not (np.isfinite([low, high]).all() and low < high):
+    if not (np.isfinite([low, high, high - low]).all() and low < high):
         raise InputError(f"data.bounds: need two finite numbers, low < high, not [{low}, {high}]")
     ready: dict[str, np.ndarray] = {}
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         _check_inputs(x, f"x_{split}", bounds, where)
         _check_labels(y, len(x), f"y_{split}", where)
-        x = (x.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-        ready[f"x_{split}"] = np.clip(x + np.float32(FEATURE_RANGE[0]), *FEATURE_RANGE)
+        # in float64, for bounds that are far from 0 or from each other
+        share = (x.astype(np.float64) - low) / (high - low)
+        ready[f"x_{split}"] = np.clip(share + FEATURE_RANGE[0], *FEATURE_RANGE).astype(np.float32)
         if x.ndim == 3:
             ready[f"x_{split}"] = ready[f"x_{split}"][..., np.newaxis]
         ready[f"y_{split}"] = y.astype(np.int64)
@@ -135,9 +136,11 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
     if dataset.x_train.shape[1:] != dataset.x_test.shape[1:]:
         shapes = f"{dataset.x_train.shape[1:]} and {dataset.x_test.shape[1:]}"
         raise InputError(f"{where}: x_train and x_test hold inputs of different shapes, {shapes}; make them equal")
-    missing = np.setdiff1d(np.arange(dataset.classes), dataset.y_train)
-    if dataset.classes < 2 or len(missing):
-        what = f"class {missing[0]} has no example" if len(missing) else "there is only one class"
+    present = np.unique(dataset.y_train)
+    if dataset.classes < 2 or len(present) < dataset.classes:
+        gaps = np.flatnonzero(present != np.arange(len(present)))
+        absent = gaps[0] if len(gaps) else len(present)
+        what = "there is only one class" if dataset.classes < 2 else f"class {absent} has no example"
         raise InputError(f"{where}: y_train must hold every class 0..classes-1, at least two, but {what}")
     if dataset.y_test.max() >= dataset.classes:
         raise InputError(f"{where}: y_test holds class {dataset.y_test.max()}, which y_train does not have")
@@ -149,17 +152,22 @@ def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         # zipfile, because numpy would read a single array from a file of another kind
         with zipfile.ZipFile(path) as archive:
-            if absent := set(names) - {Path(entry).stem for entry in archive.namelist()}:
-                raise InputError(f"{path}: has no array {min(absent)}; need an .npz with {', '.join(names)}")
+            if absent := {f"{name}.npy" for name in names} - set(archive.namelist()):
+                raise InputError(f"{path}: has no array {min(absent)[:-4]}; need an .npz with {', '.join(names)}")
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
+            arrays = {name: file[name] for name in names}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give an .npz with {', '.join(names)}") from None
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    # a bad archive raises any of these; an encrypted one or one of another compression a RuntimeError
+    except (OSError, EOFError, ValueError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as an .npz without pickle ({detail}); make it anew") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{path}: {name} is not an array in numpy's format; make the file with numpy.savez")
+    return arrays
 
 
 def sha256(array: np.ndarray) -> str:
@@ -210,3 +218,5 @@ def _check_labels(y: np.ndarray, rows: int, name: str, where: str) -> None:
         raise InputError(f"{where}: {name} is {y.dtype} of shape {y.shape}; need {rows} integers, one for each input")
     if y.min() < 0:
         raise InputError(f"{where}: {name} holds the negative label {y.min()}; need classes 0, 1, 2, ...")
+    if y.max() >= 2**31:
+        raise InputError(f"{where}: {name} holds the label {y.max()}; need classes 0, 1, 2, ...")

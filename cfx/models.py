@@ -123,7 +123,14 @@ def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
         fits = fits and all(m in (None, d) for m, d in zip(given[1:], dataset.input_shape, strict=True))
         if not fits:
             raise InputError(f"{where}: takes inputs of shape {given[1:]}, but the data's are {dataset.input_shape}")
-    units = model(dataset.x_test[:1], training=False).shape[1:]
+    try:
+        outputs = model(dataset.x_test[:1], training=False)
+    except Exception as error:  # what a model raises for inputs that it was not made for is its own affair
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{where}: does not take inputs of shape {dataset.input_shape} ({reason})") from error
+    if not hasattr(outputs, "shape"):
+        raise InputError(f"{where}: has {len(outputs)} outputs; give a model with one, (n, {dataset.classes})")
+    units = outputs.shape[1:]
     if tuple(units) not in {(dataset.classes,), (1,) if dataset.classes == 2 else (dataset.classes,)}:
         raise InputError(
             f"{where}: returns outputs of shape {tuple(units)}, but the data has {dataset.classes} classes"

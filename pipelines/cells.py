@@ -66,8 +66,6 @@ def of_sweep(params: Params) -> list[Cell]:
         asked = {"method": method.name, **asdict(method)}
         identity = json.dumps(asked | fixed, sort_keys=True, default=lambda array: np.asarray(array).tolist())
         cells.append(Cell(hashlib.sha256(identity.encode()).hexdigest()[:32], swept, method, instances))
-    if len({cell.id for cell in cells}) < len(cells):
-        raise InputError("the sweep names the same cell twice; remove the repeated value")
     return cells
 
 
@@ -85,12 +83,11 @@ def chosen_instances(chosen: Instances) -> tuple[int, ...]:
     """The places in the test split that are to be explained. Raises InputError where there is none of them."""
     labels = data.read_npz(artifacts.DATA, ("y_test",))["y_test"]
     if chosen.index is not None or chosen.range is not None:
-        key = "index" if chosen.index is not None else "range"
-        places = chosen.index if chosen.index is not None else list(range(*chosen.range or ()))
-        if max(places) >= len(labels):
+        key, greatest = ("index", max(chosen.index)) if chosen.index else ("range", (chosen.range or (0, 0))[1] - 1)
+        if greatest >= len(labels):
             last = len(labels) - 1
-            raise InputError(f"instances.{key}: {max(places)} is outside the test split, which goes from 0 to {last}")
-        return tuple(places)
+            raise InputError(f"instances.{key}: {greatest} is outside the test split, which goes from 0 to {last}")
+        return tuple(chosen.index or range(*chosen.range or ()))
     classes = sorted(set(labels.tolist())) if chosen.classes == "all" else chosen.classes
     if unknown := sorted(set(classes) - set(labels.tolist())):
         raise InputError(f"instances.classes: the test split has no instance of class {unknown[0]}")

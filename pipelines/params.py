@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cfx.data import FEATURE_RANGE
 from cfx.errors import InputError
 from cfx.files import replacing
 from cfx.methods import Method, PrimalDual, Wachter
@@ -54,7 +56,7 @@ class Cnn(Section):
     """The reference CNN, trained here."""
 
     name: Literal["cnn"]
-    filters: list[Annotated[int, Field(ge=1)]]
+    filters: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     kernel_size: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
     hidden: int = Field(ge=1)
@@ -80,7 +82,7 @@ class Training(Section):
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
 
 
 class Judges(Section):
@@ -106,6 +108,8 @@ class Instances(Section):
             raise ValueError("give one of index, range and per_class")
         if self.range is not None and not 0 <= self.range[0] < self.range[1]:
             raise ValueError(f"range must be [first, one past the last], 0 <= first < last, not {list(self.range)}")
+        if self.classes != "all" and (not self.classes or len(set(self.classes)) < len(self.classes)):
+            raise ValueError(f"classes must be `all` or a list of different classes, not {self.classes}")
         if self.index is not None and (not self.index or len(set(self.index)) < len(self.index)):
             raise ValueError(f"index must be a list of different places in the test split, not {self.index}")
         return self
@@ -140,18 +144,23 @@ def method(search: Mapping[str, Any]) -> Method:
     """The method that a `search` section describes. Raises InputError for an unknown name or hyperparameter."""
     hyperparameters = dict(search)
     name = hyperparameters.pop("method", None)
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise InputError(f"search.method: unknown method {name!r}; use one of {', '.join(METHODS)}")
     for axis in ("target_class", "lam_init", "learning_rate"):
         if isinstance(hyperparameters.get(axis), list | tuple):
             raise InputError(f"search.{axis}: a cell has one value, not {hyperparameters[axis]}; sweep it as a,b,c")
     try:
-        return METHODS[name](**hyperparameters)
+        chosen = METHODS[name](**hyperparameters)
     except TypeError as error:
         reason = str(error).split("() ")[-1]
         raise InputError(f"search: method {name} {reason}; see conf/search/{name}.yaml") from error
     except InputError as error:
         raise InputError(f"search.{error}") from error
+    low, high = (np.asarray(bound) for bound in chosen.feature_range)
+    if low.ndim or high.ndim or low > FEATURE_RANGE[0] or high < FEATURE_RANGE[1]:
+        least = f"[{FEATURE_RANGE[0]}, {FEATURE_RANGE[1]}]"
+        raise InputError(f"search.feature_range: must hold the data's range, {least}: give two such numbers")
+    return chosen
 
 
 def from_config(config: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> Params:
@@ -159,6 +168,8 @@ def from_config(config: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> Par
     raw = {key: value for key, value in config.items() if key not in ("tracking", "job")} | {"sweep": dict(axes)}
     paths = {}
     for name in ("data", "model"):
+        if not isinstance(raw.get(name), Mapping):
+            raise InputError(f"{name}: is missing; choose it with {name}=...")
         raw[name] = dict(raw[name])
         paths[name] = raw[name].pop("path", None)
     return pin(check(raw | {"paths": paths}))
@@ -171,12 +182,17 @@ def check(raw: Mapping[str, Any]) -> Params:
     except ValidationError as error:
         first = error.errors()[0]
         # a discriminated union puts the name of the chosen option into the location
-        place = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (i == 1 and len(first["loc"]) > 2))
-        given = f", not {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden") else ""
+        is_chosen = first["loc"][0] in ("data", "model") and len(first["loc"]) > 2
+        place = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (is_chosen and i == 1))
+        given = (
+            f", not {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden", "value_error") else ""
+        )
         what = {"extra_forbidden": "no such option", "missing": "is missing"}.get(first["type"], first["msg"])
+        what = what.removeprefix("Value error, ")
         raise InputError(f"{place}: {what[0].lower() + what[1:]}{given}; see conf/") from error
-    for _ in params.cells():
-        pass
+    asked = [(chosen.name, repr(chosen)) for _, chosen in params.cells()]
+    if len(set(asked)) < len(asked):
+        raise InputError("the sweep names the same cell twice; remove the repeated value")
     return params
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from dvc.exceptions import CheckoutError, DvcException, ReproductionError
 from dvc.repo import Repo
 
+from cfx.errors import InputError
 from pipelines import params
 from pipelines.terminal import console
 
@@ -37,6 +38,8 @@ def bring_up_to_date(*stages: str) -> None:
             raise
         print(f"{error}: {error.__cause__}", file=sys.stderr)
         raise SystemExit(2 if code[1] == "2" else 1) from None
+    except DvcException as error:
+        raise InputError(f"DVC: {' '.join(str(error).split())}; mend or remove the file it names") from error
 
 
 @contextmanager

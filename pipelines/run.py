@@ -45,7 +45,7 @@ ROWS = 50
 
 def main() -> int:
     """Run what the command line asks for; returns the exit code."""
-    options = get_args_parser().parse_args()
+    options = get_args_parser().parse_intermixed_args()
     if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
         job()
         return 0
@@ -71,6 +71,8 @@ def compose(options: argparse.Namespace) -> tuple[DictConfig, dict[str, list[Any
     same = [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
     with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3"):
         given = OverridesParser.create().parse_overrides(options.overrides)
+        if own := [override.input_line for override in given if override.key_or_group.split(".")[0] == "job"]:
+            raise InputError(f"{own[0]}: `job` is filled in by the driver; choose cells by the sweep")
         same += [str(override.input_line) for override in given if not override.is_sweep_override()]
         config = hydra.compose("config", same, return_hydra_config=True)
         # the resolver of `${hydra:...}` looks here
@@ -90,6 +92,9 @@ def compose(options: argparse.Namespace) -> tuple[DictConfig, dict[str, list[Any
 def sweep(config: DictConfig, axes: dict[str, list[Any]], overrides: list[str]) -> int:
     """Compute what is missing of the sweep and show all of it; returns the exit code."""
     chosen = params.from_config(_scientific(config), axes)
+    tracked = config.get("tracking")
+    if not isinstance(tracked, DictConfig) or not all(isinstance(value, str) and value for value in tracked.values()):
+        raise InputError("tracking: needs uri, artifacts and experiment, all text; see conf/tracking/")
     # imported when the input is known to be good: they cost seconds
     from pipelines import report, repro, tracking
 
@@ -117,9 +122,14 @@ def sweep(config: DictConfig, axes: dict[str, list[Any]], overrides: list[str]) 
             report.main()
         if run.info.status != "FINISHED":
             tracking.log_outcome(mlflow, parent)
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
     finally:
-        tracking.bring_in_line(mlflow, parent, planned)
-        tracking.close(mlflow, parent, status)
+        try:
+            tracking.bring_in_line(mlflow, parent, planned)
+        finally:
+            tracking.close(mlflow, parent, status)
     show(planned, config.tracking.uri)
     return 0 if status == "FINISHED" else 1
 
@@ -233,7 +243,9 @@ def _hydra_errors() -> Iterator[None]:
     """Turn what Hydra and OmegaConf say about an override or a config file into an InputError of one line."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except InputError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         message = str(error)
         if unknown := re.match(r"Could not override '([^']+)'", message):
             message = f"{unknown[1]}: no such option; `python -m pipelines.run --help` lists them"

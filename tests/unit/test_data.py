@@ -66,6 +66,12 @@ def test_scaled_inputs_lie_in_the_range_and_keep_their_order(low, width):
     assert (np.diff(dataset.x_train.ravel()) >= 0).all()
 
 
+def test_bounds_far_from_zero_lose_nothing(tmp_path):
+    x = 1e9 + np.linspace(0, 1, 360).reshape(12, 30)
+    dataset = data.scaled(arrays(x_train=x, x_test=x[:6]), (1e9, 1e9 + 1))
+    np.testing.assert_allclose(dataset.x_train.ravel(), np.linspace(-0.5, 0.5, 360), atol=1e-6)
+
+
 def test_a_table_needs_no_channel_axis(tmp_path):
     x = np.zeros((12, 4))
     assert data.npz(written(tmp_path / "a.npz", x_train=x, x_test=x[:6]), (0, 1)).input_shape == (4,)
@@ -92,6 +98,8 @@ def test_what_is_saved_is_loaded(tmp_path, embedded):
         ({"y_train": np.arange(12) % 2 * 2}, "class 1 has no example"),
         ({"y_train": np.zeros(12, int)}, "only one class"),
         ({"y_test": np.full(6, 7)}, "y_test holds class 7"),
+        ({"y_train": np.full(12, 2**64 - 1, np.uint64)}, "y_train holds the label 18446744073709551615"),
+        ({"y_train": np.arange(12) + 10**9}, "class 0 has no example"),
         ({"y_test": np.array([None] * 6)}, "without pickle"),
     ],
 )

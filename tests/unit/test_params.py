@@ -37,6 +37,11 @@ def test_cells_are_the_product_of_the_axes_in_order():
     assert cells[1][1] == Wachter(target_class=1, lam_init=1.0)
 
 
+def test_a_sweep_that_names_a_cell_twice_is_refused():
+    with pytest.raises(InputError, match="the same cell twice"):
+        params.from_config(raw(), {"lam_init": [0.1, 0.2, 1e-1]})
+
+
 def test_without_axes_there_is_one_cell():
     assert [swept for swept, _ in params.from_config(raw(), {}).cells()] == [{}]
 
@@ -101,6 +106,10 @@ def test_the_users_file_is_known_by_its_digest_and_not_by_its_place(tmp_path):
         ({"instances": {"index": []}}, "different places"),
         ({"instances": {"range": [2, 2]}}, "range must be"),
         ({"instances": {"per_class": None}}, "give one of"),
+        ({"instances": {"classes": []}}, "list of different classes"),
+        ({"search": {"feature_range": [0, 0.1]}}, "search.feature_range: must hold"),
+        ({"search": {"method": ["wachter"]}}, "search.method: unknown"),
+        ({"data": "mnist_5k"}, "data: is missing"),
         ({"instances": {"per_class": 0}}, "instances.per_class"),
         ({"foo": 1}, "foo: no such option"),
     ],
