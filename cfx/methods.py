@@ -121,7 +121,7 @@ class PrimalDual(Method):
     name: ClassVar[str] = "primal_dual"
 
     max_iter: int = 80
-    """The steps of a row towards its target class, 1 or above. More give a lower L1: 20 is fast, 80 good, 800 thorough.
+    """The steps of a row towards its target class, 1 or above. More give a lower L1: 20 is fast, 80 good, 400 thorough.
     For `other`, one and a half times as many go before, but at least 96, to find out which class is the nearest."""
 
     lam_init: float | Sequence[float] = 0.3
