@@ -8,7 +8,7 @@ a compiled function of its own) the logits are log-probabilities, which are as g
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
@@ -42,9 +42,13 @@ class Classifier:
             eps: half the step of the central differences that stand for the gradient of a `predict_fn`, in units of x.
 
         Raises:
-            InputError: the model does not take x, or what it gives is not finite, not of shape (n, classes), of one
-                class only, or may be read both as logits and as probabilities.
+            InputError: the model does not take x or does not run inside a graph, or what it gives is not finite, not
+                of shape (n, classes), of one class only, or may be read both as logits and as probabilities.
         """
+        if outputs not in get_args(Outputs):
+            raise InputError(f"outputs must be one of {', '.join(get_args(Outputs))}, got {outputs!r}")
+        if not eps > 0:
+            raise InputError(f"eps must be > 0, got {eps}: give a small step in units of x")
         self._model = weakref.ref(model)
         self._is_keras = isinstance(model, keras.Model)
         self._eps = eps
@@ -94,8 +98,7 @@ class Classifier:
         try:
             outputs = self._outputs(x)
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"the model does not take instances of shape {x.shape[1:]}: {reason}") from error
+            raise InputError(f"the model does not take instances of shape {x.shape[1:]}: {_one_line(error)}") from error
         if outputs.ndim != 2 or len(outputs) != len(x) or outputs.shape[1] == 0:
             raise InputError(f"the model must give one array (n, classes): got {outputs.shape} for {len(x)} instances")
         if not np.all(np.isfinite(outputs)):
@@ -112,7 +115,10 @@ class Classifier:
 
     def _last_operation(self, x: np.ndarray) -> str:
         spec = tf.TensorSpec([None, *x.shape[1:]], tf.float32)
-        graph = tf.function(self._call, [spec], autograph=False).get_concrete_function()
+        try:
+            graph = tf.function(self._call, [spec], autograph=False).get_concrete_function()
+        except TypeError as error:  # such as a Python `if` on a tensor
+            raise InputError(f"the model does not run inside a TensorFlow graph: {_one_line(error)}") from error
         return _origin(graph.outputs[0]).op.type
 
     def _numerical_logits(self, x: tf.Tensor) -> tf.Tensor:
@@ -144,6 +150,10 @@ class Classifier:
             rise = np.sum(upstream[row] * (both[: len(row)] - both[len(row) :]), axis=1)
             gradient[start : start + len(row)] = rise / (above[moved] - below[moved])
         return gradient.reshape(x.shape)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _origin(output: tf.Tensor) -> tf.Tensor:

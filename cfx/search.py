@@ -70,6 +70,8 @@ def find_counterfactuals(
     batch_size = _default_batch_size(x, device) if batch_size is None else batch_size
     if batch_size < 1:
         raise InputError(f"batch_size must be >= 1, got {batch_size}: give the most rows in one step")
+    if path_rows < 0:
+        raise InputError(f"path_rows must be >= 0, got {path_rows}: give how many rows keep their path")
     asked = _per_row("target_class", method.target_class, n).astype(str)
     lam_init = _per_row("lam_init", method.lam_init, n)
     learning_rate = _per_row("learning_rate", method.learning_rate, n)

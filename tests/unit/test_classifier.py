@@ -145,6 +145,15 @@ def test_what_is_no_classifier_is_refused(model, message):
         Classifier(model, X)
 
 
+def test_a_model_that_cannot_be_compiled_is_refused():
+    class Branching(keras.Model):
+        def call(self, x):
+            return x[:, :2] if tf.reduce_sum(x) > 0 else x[:, 1:3]
+
+    with pytest.raises(InputError, match="graph"):
+        Classifier(Branching(), X)
+
+
 def test_a_linear_layer_whose_outputs_look_like_probabilities_is_in_doubt():
     layer = keras.layers.Dense(2, kernel_initializer="zeros", bias_initializer=lambda *_, **__: tf.constant([0.5, 0.5]))
     model = keras.Sequential([layer])
