@@ -122,7 +122,7 @@ class PrimalDual(Method):
 
     max_iter: int = 80
     """The steps of a row towards its target class, 1 or above. More give a lower L1: 20 is fast, 80 good, 400 thorough.
-    For `other`, one and a half times as many go before, but at least 96, to find out which class is the nearest."""
+    For `other` of ten classes, nearly twice as many go before, to find out which is the nearest."""
 
     lam_init: float | Sequence[float] = 0.3
     """The first weight of the L1 distance against the margin, as a share of the margin's steepest slope at the

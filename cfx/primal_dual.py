@@ -264,7 +264,7 @@ def _rounds(settings: SimpleNamespace, count: int) -> tuple[tf.Tensor, tf.Tensor
 
 def _comparison(settings: SimpleNamespace) -> tuple[tf.Tensor, tf.Tensor]:
     """The steps for one class in either round."""
-    first, second = settings.max_iter // 10, settings.max_iter // 5
+    first, second = settings.max_iter // 8, settings.max_iter // 4
     return tf.clip_by_value(first, _FEWEST, _MOST), tf.clip_by_value(second, _FEWEST, _MOST)
 
 
