@@ -20,9 +20,9 @@ PEER = "alibi Counterfactual"
 # Method and what departs from its defaults; those of Wachter are the settings that the peer runs with.
 SETTINGS = {
     "Wachter": ("Wachter", {}),
-    "PrimalDual, fast": ("PrimalDual", {"max_iter": 40}),
+    "PrimalDual, fast": ("PrimalDual", {"max_iter": 20}),
     "PrimalDual": ("PrimalDual", {}),
-    "PrimalDual, thorough": ("PrimalDual", {"max_iter": 800}),
+    "PrimalDual, thorough": ("PrimalDual", {"max_iter": 400}),
 }
 
 
