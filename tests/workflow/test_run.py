@@ -131,7 +131,7 @@ def test_a_cell_that_fails_is_reported_and_does_not_stop_the_others(swept, tmp_p
         "target_class=1": "FAILED",
         "target_class=same": "FINISHED",
     }
-    alone = repository.run("pipelines.run", *chosen, "search.target_class=1")
+    alone = repository.run("pipelines.run", *chosen[:-1], "search.target_class=1")
     assert alone.returncode == 1 and "missing: target_class=1: " in alone.stderr and "Traceback" not in alone.stderr
     assert len(repository.table()) == 0 and repository.runs("sweep")[0].info.status == "FAILED"
 
