@@ -3,6 +3,10 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 ENV := .venv/.complete
+# the extras that only some sweeps, and the tests against real services, need
+SERVICES := joblib ray slurm server services
+COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow check bench lock clean
@@ -29,9 +33,8 @@ bench: $(ENV)  ## both methods and the peer, on the same instances, in one run
 	$(BIN)/python -m benchmarks.run
 
 lock: $(ENV)  ## choose the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --upgrade --quiet \
-	  --output-file requirements.lock
+	$(COMPILE) --extra dev --output-file requirements.lock
+	$(COMPILE) $(addprefix --extra ,$(SERVICES)) --constraints requirements.lock --output-file requirements-services.lock
 
 clean:  ## remove the environment; what runs wrote stays
 	rm -rf .venv .venv-peer
