@@ -1,6 +1,7 @@
 """What a search found: one row a counterfactual, as arrays, as a table and as one file."""
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,17 @@ class Result:
         table = pd.DataFrame({column: getattr(self, column) for column in columns.split()})
         table.insert(0, "method", self.method)
         return table.astype({"method": "str", "target_class": "str"})
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Result":
+        """The result of these rows alone, in this order, with their paths."""
+        rows = np.asarray(rows)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken = {name: value[rows] for name, value in values.items() if name not in ("method", "path")}
+        points = [np.flatnonzero(self.path.row == row) for row in rows]
+        kept = np.concatenate([np.zeros(0, int), *points])
+        path = {field.name: getattr(self.path, field.name)[kept] for field in fields(LambdaPath)}
+        path["row"] = np.repeat(np.arange(len(rows)), [len(point) for point in points])
+        return Result(**taken, method=self.method, path=LambdaPath(**path))
 
     def save(self, path: str | Path) -> None:
         """Write everything to one .npz file that holds no pickle. A file under that name is complete."""

@@ -1,18 +1,18 @@
 """Stage `explain`: a counterfactual for every cell and instance of the sweep, measured.   python -m pipelines.explain
 
-Computes the cells that are not in the store, one after the other, and collects them all:
+Computes the cells that are not in the store and collects them all:
 artifacts/counterfactuals.parquet, one row a counterfactual, and artifacts/counterfactuals/<cell>.npz.
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,10 @@ import pandas as pd
 from cfx import data, figures, metrics, models
 from cfx.files import replacing
 from cfx.result import Result
-from pipelines import artifacts, cells, params, provenance, store
+from pipelines import artifacts, cells, devices, params, provenance, store
 from pipelines.cells import Cell
-from pipelines.terminal import console, import_tensorflow, progress, user_errors
+from pipelines.follow import following
+from pipelines.terminal import import_tensorflow, user_errors
 
 if TYPE_CHECKING:
     import keras
@@ -34,42 +35,81 @@ PATHS = 10
 def main() -> None:
     """Run the stage."""
     sweep = cells.of_sweep(params.read())
-    compute([cell for cell in sweep if not store.has(cell.id)])
+    missing = [cell for cell in sweep if not store.has(cell.id)]
+    with following(missing):
+        compute(missing)
     collect(sweep)
     if any(not store.has(cell.id) for cell in sweep):
         raise SystemExit(1)
 
 
 def compute(missing: Iterable[Cell]) -> None:
-    """Compute cells and keep each as soon as it is done; one that fails is kept as a failure and the others go on."""
-    for cell in missing:
-        about = {"cell": cell.id, "swept": cell.swept, "versions": provenance.versions(), **provenance.process()}
-        about["started"] = provenance.now()
-        start = time.perf_counter()
+    """Compute cells, in batches of those that differ by target, lambda or learning rate only, and keep each.
+
+    A cell that fails is kept as a failure, and the others go on.
+    """
+    for batch in batches(missing):
         try:
-            result = search(cell)
-            measures = measure(result)
+            _compute(batch)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            details = {"finished": provenance.now(), "error": reason, "traceback": traceback.format_exc()}
-            store.keep_failure(cell.id, about | details)
-            print(f"failed: {cell.name}: {reason}", file=sys.stderr)
-        else:
-            seconds = time.perf_counter() - start
-            store.keep(cell.id, result, measures, about | {"finished": provenance.now(), "seconds": seconds})
-            console.print(f"{cell.name}: {summary(result)}, {seconds:.1f} s", markup=False)
+            if len(batch) == 1:
+                keep_failure(batch[0], error)
+            else:
+                # which of them it was shows when each is on its own
+                for cell in batch:
+                    compute([cell])
 
 
-def search(cell: Cell) -> Result:
-    """The counterfactuals of one cell."""
+def batches(missing: Iterable[Cell]) -> list[list[Cell]]:
+    """The cells, grouped by what has to be the same for all rows of a search."""
+    grouped: dict[str, list[Cell]] = {}
+    for cell in missing:
+        shared = replace(cell.method, target_class="other", lam_init=1.0, learning_rate=1.0)
+        grouped.setdefault(f"{shared!r} {cell.instances}", []).append(cell)
+    return list(grouped.values())
+
+
+def keep_failure(cell: Cell, error: Exception) -> None:
+    """Keep the exception that left a cell without a result."""
+    reason = f"{type(error).__name__}: {error}"
+    details = {"error": reason, "traceback": "".join(traceback.format_exception(error))}
+    now = provenance.now()
+    store.keep_failure(cell.id, {**_about(cell), "started": now, "finished": now, **details})
+
+
+def _compute(batch: list[Cell]) -> None:
+    started, start = provenance.now(), time.perf_counter()
+    with store.running([cell.id for cell in batch]) as progress:
+        results = search(batch, progress)
+        searched = time.perf_counter() - start
+        for cell, result in zip(batch, results, strict=True):
+            measures = measure(result)
+            device = {"device": devices.describe(), "batch": len(batch)}
+            times = {"started": started, "finished": provenance.now(), "seconds": searched / len(batch)}
+            store.keep(cell.id, result, measures, {**_about(cell), **device, **times, "summary": summary(result)})
+
+
+def _about(cell: Cell) -> dict[str, Any]:
+    return {"cell": cell.id, "swept": cell.swept, "versions": provenance.versions(), **provenance.process()}
+
+
+def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Result]:
+    """The counterfactuals of the cells of a batch, by one search."""
     model, x_test = _trained(models.sha256(artifacts.MODEL))
     from cfx.search import find_counterfactuals
 
-    instances = list(cell.instances)
-    with progress(cell.name) as report:
-        return find_counterfactuals(
-            model, x_test[instances], cell.method, instances=instances, path_rows=PATHS, progress=report
-        )
+    instances = np.array(batch[0].instances)
+    place, of_cell = (grid.ravel() for grid in np.mgrid[: len(instances), : len(batch)])
+    # the rows whose path is kept come first
+    keeping = min(PATHS, len(instances)) * len(batch)
+    per_row: dict[str, Any] = {
+        axis: tuple(getattr(batch[cell].method, axis) for cell in of_cell)
+        for axis in ("target_class", "lam_init", "learning_rate")
+    }
+    method = replace(batch[0].method, **per_row)
+    rows = instances[place]
+    found = find_counterfactuals(model, x_test[rows], method, instances=rows, path_rows=keeping, progress=progress)
+    return [found.take(np.flatnonzero(of_cell == cell)) for cell in range(len(batch))]
 
 
 def measure(result: Result) -> pd.DataFrame:

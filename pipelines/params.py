@@ -10,7 +10,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import yaml
@@ -26,9 +26,12 @@ METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PrimalDual, Wac
 
 
 class Section(BaseModel):
-    """A part of params.yaml: unknown keys are errors, and nothing changes after it was read."""
+    """A part of the configuration: unknown keys are errors, and nothing changes after it was read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Section)
 
 
 class Mnist5k(Section):
@@ -164,8 +167,8 @@ def method(search: Mapping[str, Any]) -> Method:
 
 
 def from_config(config: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> Params:
-    """The parameters of a resolved Hydra configuration and the axes of its sweep. Raises InputError as `check` does."""
-    raw = {key: value for key, value in config.items() if key not in ("tracking", "job")} | {"sweep": dict(axes)}
+    """The parameters of a resolved configuration and the axes of its sweep. Raises InputError as `check` does."""
+    raw = dict(config) | {"sweep": dict(axes)}
     paths = {}
     for name in ("data", "model"):
         if not isinstance(raw.get(name), Mapping):
@@ -177,23 +180,29 @@ def from_config(config: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> Par
 
 def check(raw: Mapping[str, Any]) -> Params:
     """Check a params.yaml that was read or composed. Raises InputError that names the first thing wrong."""
+    params = checked(Params, raw)
+    asked = [(chosen.name, repr(chosen)) for _, chosen in params.cells()]
+    if len(set(asked)) < len(asked):
+        raise InputError("the sweep names the same cell twice; remove the repeated value")
+    return params
+
+
+def checked(kind: type[S], raw: Any, place: str = "") -> S:
+    """A section from what was read for it, at `place` in the whole. Raises InputError that names what is wrong."""
     try:
-        params = Params.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         # a discriminated union puts the name of the chosen option into the location
-        is_chosen = first["loc"][0] in ("data", "model") and len(first["loc"]) > 2
-        place = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (is_chosen and i == 1))
+        is_chosen = len(first["loc"]) > 2 and first["loc"][0] in ("data", "model")
+        parts = [str(part) for i, part in enumerate(first["loc"]) if not (is_chosen and i == 1)]
         given = (
             f", not {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden", "value_error") else ""
         )
         what = {"extra_forbidden": "no such option", "missing": "is missing"}.get(first["type"], first["msg"])
         what = what.removeprefix("Value error, ")
-        raise InputError(f"{place}: {what[0].lower() + what[1:]}{given}; see conf/") from error
-    asked = [(chosen.name, repr(chosen)) for _, chosen in params.cells()]
-    if len(set(asked)) < len(asked):
-        raise InputError("the sweep names the same cell twice; remove the repeated value")
-    return params
+        where = ".".join([place, *parts] if place else parts)
+        raise InputError(f"{where}: {what[0].lower() + what[1:]}{given}; see conf/") from error
 
 
 def pin(params: Params) -> Params:

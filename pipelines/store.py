@@ -4,6 +4,7 @@
     cells/<cell>/measures.parquet   what the judges say of them (cfx.metrics.measure)
     cells/<cell>/record.json        where, when and with what they were computed
     cells/<cell>.failed.json        why a cell has no result; goes when it has one
+    cells/<cell>.running.json       a job that computes this cell and others as one batch, and how far it is
 
 A cell is written under a temporary name and renamed in last, so a folder that is there is complete, and a cell that
 two processes compute at once is kept from the first.
@@ -12,7 +13,11 @@ two processes compute at once is kept from the first.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,9 @@ import pandas as pd
 from cfx.files import replacing
 from cfx.result import Result
 from pipelines.artifacts import CELLS
+
+# Seconds between two notes of how far a batch is.
+_TELL_EVERY = 1.0
 
 
 def has(cell: str) -> bool:
@@ -69,6 +77,44 @@ def keep_failure(cell: str, about: dict[str, Any]) -> None:
     """Keep the reason why a cell has no result."""
     with replacing(_failure_path(cell)) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n")
+
+
+@contextmanager
+def running(batch: Sequence[str]) -> Iterator[Callable[[int, int], None]]:
+    """Say that the cells of a batch are being computed; yields a function to call with (rows done, rows in all)."""
+    CELLS.mkdir(exist_ok=True)
+    path = CELLS / f"{batch[0]}.running.json"
+    told = -math.inf
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _TELL_EVERY:
+            told = time.monotonic()
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps({"cells": list(batch), "share": done / total}))
+
+    try:
+        progress(0, 1)
+        yield progress
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def shares() -> dict[str, float]:
+    """How much is done, in [0, 1], of each cell that is being computed."""
+    found: dict[str, float] = {}
+    for path in CELLS.glob("*.running.json"):
+        # it may be gone by now
+        with suppress(FileNotFoundError):
+            batch = json.loads(path.read_text())
+            found |= dict.fromkeys(batch["cells"], batch["share"])
+    return found
+
+
+def forget(cell: str) -> None:
+    """Forget why an unfinished cell failed and that it was being computed, before it is tried again."""
+    for path in (_failure_path(cell), CELLS / f"{cell}.running.json"):
+        path.unlink(missing_ok=True)
 
 
 def _failure_path(cell: str) -> Path:

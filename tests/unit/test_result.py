@@ -95,3 +95,11 @@ def test_distances_count_what_has_changed():
     np.testing.assert_allclose(l1, [7.0005, 0])
     np.testing.assert_allclose(l2, [5, 0], atol=1e-6)
     assert l0.tolist() == [2, 0]
+
+
+def test_rows_that_are_taken_keep_their_values_and_their_paths(result):
+    swapped = result.take([1, 0])
+    assert swapped.instance.tolist() == [3, 7] and swapped.found.tolist() == [False, True]
+    assert swapped.path.row.tolist() == [1, 1] and swapped.path.lam.tolist() == result.path.lam.tolist()
+    alone = result.take(np.array([1]))
+    assert alone.target_class.tolist() == ["12"] and len(alone.path.row) == 0 and alone.path.x.shape == (0, 3)

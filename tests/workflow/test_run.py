@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 
@@ -101,6 +102,29 @@ def test_dvc_alone_gives_the_same_counterfactuals(swept, tmp_path):
     metrics = repository.run("dvc", "metrics", "show", "--json")
     assert "test_accuracy" in metrics.stdout
     assert "up to date" in repository.run("dvc", "status").stdout
+
+
+def test_cells_packed_into_one_job_give_the_same_counterfactuals(swept, tmp_path):
+    repository = swept.copy(tmp_path / "packed")
+    shutil.rmtree(repository.path / "cells")
+    done = repository.run("pipelines.run", *SWEEP, "launch.cells_per_job=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [record["batch"] for record in repository.records().values()].count(2) == 2
+    for cell in swept.table()["cell"]:
+        one, two = (Result.load(r.path / "cells" / cell / "result.npz") for r in (swept, repository))
+        assert one.x.tobytes() == two.x.tobytes() and one.path.x.tobytes() == two.path.x.tobytes()
+        assert one.iterations.tolist() == two.iterations.tolist()
+
+
+def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_unless_told_otherwise(swept, tmp_path):
+    repository = swept.copy(tmp_path / "gpu")
+    chosen = ("pipelines.run", *SWEEP, "search.target_class=2", "launch.gpus=1")
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    done = repository.run(*chosen, **hidden)
+    assert done.returncode == 1 and "launch.without_gpu=cpu" in done.stderr
+    assert repository.run(*chosen, "launch.without_gpu=cpu", **hidden).returncode == 0
+    (record,) = [record for record in repository.records().values() if record["swept"] == {"target_class": 2}]
+    assert record["device"]["kind"] == "CPU" and record["device"]["cuda_visible_devices"] == ""
 
 
 def test_both_methods_in_one_sweep(swept, tmp_path):

@@ -1,0 +1,78 @@
+"""Follow a sweep while it is computed, by whatever and wherever: what is done, running and failed stands on disk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pipelines import store
+from pipelines.cells import Cell
+from pipelines.terminal import console
+
+# Seconds between two looks at the store, and between two lines on how far it is where the output is no terminal.
+_LOOK_EVERY = 0.3
+_TELL_EVERY = 60
+
+
+@contextmanager
+def following(missing: Sequence[Cell]) -> Iterator[None]:
+    """Tell, for as long as the context lasts, what becomes of the cells: a line for each that ends.
+
+    In a terminal a live line under them says how many wait, run, are done and failed, and the time; a log gets the same
+    as a plain line now and then.
+    """
+    for cell in missing:
+        store.forget(cell.id)
+    ended = threading.Event()
+    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        thread = threading.Thread(target=_follow, args=(missing, bar, ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _follow(missing: Sequence[Cell], bar: Progress, ended: threading.Event) -> None:
+    task = bar.add_task("", total=len(missing))
+    waiting, failed, started = list(missing), 0, time.monotonic()
+    last_told = started
+    while waiting:
+        # what comes to its end after this look is seen by the next one: so the last look comes after the end
+        is_last = ended.wait(_LOOK_EVERY)
+        shares = store.shares()
+        for cell in list(waiting):
+            failure = store.failure(cell.id)
+            if not store.has(cell.id) and failure is None:
+                continue
+            waiting.remove(cell)
+            failed += failure is not None
+            if failure is None:
+                record = store.record(cell.id)
+                said = f"{record['summary']}, {record['seconds']:.1f} s"
+            else:
+                said = f"failed: {failure['error']}"
+            console.print(f"{cell.name}: {said}", markup=False)
+        running = sum(cell.id in shares for cell in waiting)
+        done = len(missing) - len(waiting) - failed
+        described = f"{done} done, {failed} failed, {running} running, {len(waiting) - running} waiting"
+        completed = done + failed + sum(shares.get(cell.id, 0) for cell in waiting)
+        bar.update(task, description=described, completed=completed)
+        if not console.is_terminal and waiting and time.monotonic() - last_told > _TELL_EVERY:
+            last_told = time.monotonic()
+            elapsed = last_told - started
+            left = f", about {_clock(elapsed * (len(missing) / completed - 1))} left" if completed else ""
+            console.print(f"{described}, {_clock(elapsed)} elapsed{left}")
+        if is_last:
+            return
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,61 @@
+"""The fan-out: the missing cells of a sweep as the jobs of a Hydra launcher, packed, followed and cleared away."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from pydantic import Field
+
+from cfx.errors import InputError
+from pipelines import job, slurm
+from pipelines.cells import Cell
+from pipelines.params import Section
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+class Launch(Section):
+    """How the cells are fanned out; which engine does it is the option of hydra/launcher."""
+
+    cells_per_job: int = Field(ge=1)
+    gpus: float = Field(ge=0)
+    without_gpu: Literal["fail", "cpu"]
+
+
+def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str, overrides: list[str]) -> None:
+    """Let Hydra's launcher run the jobs that compute the missing cells, and wait until all have ended.
+
+    What became of a cell is in the store. A job that the engine lost is told in a line; an exception is shown whole.
+    """
+    size = launch.cells_per_job
+    packs = [[cell.id for cell in missing[start : start + size]] for start in range(0, len(missing), size)]
+    own = ["hydra.sweeper.params=null", f"job.parent_run='{parent}'", f"job.host='{socket.gethostname()}'"]
+    own.append("job.cells=" + ",".join(str(pack) for pack in packs))
+    engine: AbstractContextManager[None] = nullcontext()
+    if launcher == "slurm":
+        # one driver works in a folder: by the folder's name for its jobs it finds what a killed one left in the queue
+        name = "cfx-" + hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:12]
+        own.append(f"hydra.launcher.name={name}")
+        engine = slurm.jobs(name)
+    try:
+        with engine, initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
+            driver = GlobalHydra.instance().hydra
+            assert driver is not None
+            driver.multirun("config", job.run, [*overrides, *own], with_log_configuration=False)
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, slurm.JobsGone) or type(error).__module__.split(".")[0] in ("joblib", "ray", "submitit"):
+            print(f"hydra/launcher={launcher}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        else:
+            traceback.print_exc()

@@ -1,0 +1,164 @@
+"""What is asked for on the command line: the composed configuration, the axes of the sweep, and how it is fanned out.
+
+Hydra composes; what it cannot compose is told in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from cfx.errors import InputError
+from pipelines import params, slurm
+from pipelines.launch import Launch
+from pipelines.params import Params
+
+CONF = Path(__file__).parent.parent / "conf"
+# The sections of the configuration that decide no result.
+OPERATIONAL = ("tracking", "launch", "job", "hydra")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sweep, as the command line asks for it."""
+
+    params: Params
+    """What decides the results."""
+    name: str
+    """Of the experiment or the sweep."""
+    tracking: dict[str, Any]
+    """The arguments of `tracking.connect`."""
+    launch: Launch
+    """How the cells are fanned out."""
+    launcher: str
+    """The option of hydra/launcher."""
+    overrides: list[str]
+    """The overrides that are the same in every cell."""
+
+
+def compose(options: argparse.Namespace) -> Request:
+    """What the command line asks for. Raises InputError for what cannot be composed or is wrong in itself."""
+    if options.config_path or options.config_name or options.package or options.experimental_rerun:
+        raise InputError("--config-path, --config-name, --package and --experimental-rerun have no meaning here")
+    same = []
+    if options.config_dir:
+        folder = Path(options.config_dir).resolve()
+        if not folder.is_dir():
+            raise InputError(f"--config-dir: {folder} is no folder; give one with config files as in conf/")
+        same.append(f"hydra.searchpath=[file://{folder}]")
+    with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3"):
+        given = OverridesParser.create().parse_overrides(options.overrides)
+        if own := [override.input_line for override in given if override.key_or_group.split(".")[0] == "job"]:
+            raise InputError(f"{own[0]}: `job` is filled in by the driver; choose cells by the sweep")
+        same += [str(override.input_line) for override in given if not override.is_sweep_override()]
+        config = hydra.compose("config", same, return_hydra_config=True)
+        # the resolver of `${hydra:...}` looks here
+        HydraConfig.instance().set_config(config)
+        axes = _axes(config, given, same)
+        resolved = _resolved(config)
+        choices = config.hydra.runtime.choices
+        launcher = str(choices["hydra/launcher"])
+        _check_launcher(launcher, str(config.hydra.launcher._target_))
+    return Request(
+        params=params.from_config({key: resolved[key] for key in resolved if key not in OPERATIONAL}, axes),
+        name=choices.get("experiment") or choices.get("sweep") or "counterfactuals",
+        tracking=_tracking(resolved.get("tracking")),
+        launch=params.checked(Launch, resolved.get("launch"), "launch"),
+        launcher=launcher,
+        overrides=same,
+    )
+
+
+def _axes(config: DictConfig, given: list[Override], same: list[str]) -> dict[str, list[Any]]:
+    """The axes of the sweep with their values: hyperparameters, and `search` for whole search sections."""
+    axes: dict[str, list[Any]] = {}
+    for override in _swept(config, given):
+        key = override.key_or_group
+        if key == "search":
+            axes["search"] = [_search(same, str(choice)) for choice in override.sweep_string_iterator()]
+        elif key.startswith("search."):
+            axes[key.removeprefix("search.")] = _values(override)
+        else:
+            raise InputError(f"{key}: cannot be swept; the axes of a sweep are `search` and `search.*`")
+    return axes
+
+
+def _swept(config: DictConfig, given: list[Override]) -> list[Override]:
+    """The axes of the configuration's sweep and of the command line; of one that is given twice, the last."""
+    parser = OverridesParser.create()
+    configured = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    axes = {axis.key_or_group: axis for axis in parser.parse_overrides(configured)}
+    for override in given:
+        if override.is_sweep_override() or override.key_or_group in axes:
+            axes[override.key_or_group] = override
+    return list(axes.values())
+
+
+def _values(override: Override) -> list[Any]:
+    if not override.is_sweep_override():
+        return [override.value()]
+    values = override.sweep_string_iterator()
+    return [OverridesParser.create().parse_override(f"axis={value}").value() for value in values]
+
+
+def _search(overrides: list[str], choice: str) -> dict[str, Any]:
+    """The `search` section with another method."""
+    config = hydra.compose("config", [*overrides, f"search={choice}"])
+    return cast(dict[str, Any], OmegaConf.to_container(config.search, resolve=True))
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    masked = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    return cast(dict[str, Any], OmegaConf.to_container(masked, resolve=True, throw_on_missing=True))
+
+
+def _tracking(section: Any) -> dict[str, Any]:
+    optional = {"artifacts"}
+    if not isinstance(section, dict) or not all(
+        (isinstance(value, str) and value) or (value is None and key in optional) for key, value in section.items()
+    ):
+        raise InputError("tracking: needs uri, artifacts, experiment and ui, all text; see conf/tracking/")
+    return section
+
+
+def _check_launcher(launcher: str, target: str) -> None:
+    package = target.rpartition(".")[0].rpartition(".")[0]
+    try:
+        found = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise InputError(f"hydra/launcher={launcher}: is not installed; pip install '.[{launcher}]'")
+    if launcher == "slurm":
+        slurm.check()
+
+
+@contextmanager
+def _hydra_errors() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf say about an override or a config file into an InputError of one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        message = str(error)
+        if unknown := re.match(r"Could not override '([^']+)'", message):
+            message = f"{unknown[1]}: no such option; `python -m pipelines.run --help` lists them"
+        elif isinstance(error, MissingMandatoryValue):
+            message = f"{error.full_key}: is missing; give {error.full_key}=..."
+        raise InputError(" ".join(message.split())) from error

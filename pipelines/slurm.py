@@ -1,0 +1,103 @@
+"""Slurm's queue, by the name that all jobs of one sweep have: who is still there, and away with them.
+
+submitit waits for ever on a killed job where `sacct` does not answer, and gives up on all jobs when one is lost. So the
+driver looks at the queue itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cfx.errors import InputError
+
+# Seconds between two looks at the queue, and for how many the queue is empty before results are no longer waited for:
+# they may take a while to be seen on a shared disk.
+_EVERY = 5
+_PATIENCE = 30
+
+
+class JobsGone(Exception):
+    """No job of the sweep is in the queue any more, and some have left no result."""
+
+
+@contextmanager
+def jobs(name: str) -> Iterator[None]:
+    """Submit and wait inside this context: it ends with JobsGone in place of never, and no job outlives it.
+
+    name: of all jobs that are submitted inside. Those that a killed driver left are cancelled first.
+    """
+    cancel(name)
+    finished = threading.Event()
+    before = signal.signal(signal.SIGUSR1, _gone)
+    watch = threading.Thread(target=_watch, args=(name, finished), daemon=True)
+    watch.start()
+    try:
+        yield
+    except JobsGone:
+        raise
+    except Exception:
+        # one job is lost; the others go on
+        while in_queue(name) is not False:
+            time.sleep(_EVERY)
+        raise
+    finally:
+        finished.set()
+        watch.join()
+        signal.signal(signal.SIGUSR1, before)
+        cancel(name)
+
+
+def check() -> None:
+    """Raise InputError where Slurm does not answer, and say so where its accounting does not."""
+    try:
+        _call("squeue", "--noheader", "--me")
+    except (OSError, subprocess.SubprocessError) as error:
+        raise InputError(f"hydra/launcher=slurm: squeue does not answer here ({error}); work on a login node") from None
+    try:
+        _call("sacct", "--noheader", "--starttime=now")
+    except (OSError, subprocess.SubprocessError):
+        print("slurm: sacct does not answer; lost jobs are noticed by the queue alone", file=sys.stderr)
+
+
+def in_queue(name: str) -> bool | None:
+    """Whether Slurm has a job of this name, waiting or running; None where it does not answer."""
+    try:
+        listed = _call("squeue", "--noheader", "--me", f"--name={name}", "--format=%i")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return bool(listed.strip())
+
+
+def cancel(name: str) -> None:
+    """Cancel all jobs of this name and wait until they are gone, for at most a minute."""
+    end = time.monotonic() + 60
+    while in_queue(name) and time.monotonic() < end:
+        _call("scancel", "--me", f"--name={name}")
+        time.sleep(1)
+
+
+def _watch(name: str, finished: threading.Event) -> None:
+    empty_since = None
+    while not finished.wait(_EVERY):
+        if in_queue(name) is not False:
+            empty_since = None
+        elif empty_since is None:
+            empty_since = time.monotonic()
+        elif time.monotonic() - empty_since > _PATIENCE:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return
+
+
+def _gone(*_: object) -> None:
+    raise JobsGone("a job has left Slurm's queue without a result: cancelled, out of time or memory, or its node down")
+
+
+def _call(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
