@@ -3,6 +3,7 @@
 The run goes in rounds. In each, the peer takes its share of the instances, and each of our settings takes all of them,
 so that what else the machine does falls on both. Ours are timed by the clock on the wall around the whole call, and the
 median of the rounds counts; the peer times each instance, and the mean counts. Neither is charged for its first calls.
+The peer takes one instance at a time, on the same cores but by one thread: with two it is slower.
 """
 
 import time
@@ -51,7 +52,7 @@ def compare(problem: Problem, peer_rows: int, rounds: int, threads: int, folder:
         search(replace(method, max_iter=20), rows)
     theirs = {task: [None] * peer_rows for task in TASKS}
     results, seconds = {}, {case: [] for case in searches}
-    with peer(problem.repeated(peer_rows), TASKS, threads, folder) as explain:
+    with peer(problem.repeated(peer_rows), TASKS, 1, folder) as explain:
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", flush=True)
             for task in TASKS:

@@ -31,7 +31,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     quick = arguments.quick
-    peer_rows, batch, rounds = (8, 32, 2) if quick else (40, 256, 3)
+    peer_rows, batch, rounds = (8, 32, 2) if quick else (40, 256, 2)
     given = problem.load(arguments.weights, arguments.mnist, arguments.first, batch if quick else 1000)
     tables = {}
     if "quality" in arguments.parts:

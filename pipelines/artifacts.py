@@ -1,24 +1,92 @@
-"""Where the artefacts are, relative to the repository's root: the outputs of the DVC stages and the cells."""
+"""Where the artefacts are, relative to the repository's root: outputs of the stages, models and cells."""
 
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
 from pathlib import Path
+
+from cfx.files import replacing
 
 ROOT = Path("artifacts")
 
-DATA = ROOT / "data.npz"
-DATA_CARD = ROOT / "data.json"
 
-MODEL = ROOT / "model.keras"
-METRICS = ROOT / "metrics.json"
-HISTORY = ROOT / "history.csv"
-CONFUSION = ROOT / "confusion.csv"
+@dataclass(frozen=True)
+class Trained:
+    """A data set, the classifier that was trained on it and its judges, side by side in one folder."""
 
-AUTOENCODERS = ROOT / "judges" / "autoencoders.keras"
-ORACLE = ROOT / "judges" / "oracle.keras"
-JUDGES_METRICS = ROOT / "judges" / "metrics.json"
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        """The arrays."""
+        return self.folder / "data.npz"
+
+    @property
+    def data_card(self) -> Path:
+        """What the arrays are."""
+        return self.folder / "data.json"
+
+    @property
+    def model(self) -> Path:
+        """The classifier."""
+        return self.folder / "model.keras"
+
+    @property
+    def metrics(self) -> Path:
+        """What the classifier is worth on the test split."""
+        return self.folder / "metrics.json"
+
+    @property
+    def history(self) -> Path:
+        """How its training went, a row an epoch."""
+        return self.folder / "history.csv"
+
+    @property
+    def confusion(self) -> Path:
+        """The actual and the predicted class of each input of the test split."""
+        return self.folder / "confusion.csv"
+
+    @property
+    def autoencoders(self) -> Path:
+        """The judges that know what each class looks like."""
+        return self.folder / "judges" / "autoencoders.keras"
+
+    @property
+    def oracle(self) -> Path:
+        """The judge that is a second classifier."""
+        return self.folder / "judges" / "oracle.keras"
+
+    @property
+    def judges_metrics(self) -> Path:
+        """What the judges are worth on the test split."""
+        return self.folder / "judges" / "metrics.json"
+
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        described = (self.data, self.data_card, self.model, self.metrics, self.history, self.confusion)
+        return (*described, self.autoencoders, self.oracle, self.judges_metrics)
+
+    def keep(self, kept: Trained) -> None:
+        """Keep these files in another folder, without a copy of what they hold: DVC replaces files, it changes none."""
+        with replacing(kept.folder) as folder:
+            for path in self.files():
+                place = folder / path.relative_to(self.folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, place)
+
+
+# What the stages `prepare`, `train` and `judges` have made last.
+LATEST = Trained(ROOT)
+DATA, DATA_CARD = LATEST.data, LATEST.data_card
+MODEL, METRICS, HISTORY, CONFUSION = LATEST.model, LATEST.metrics, LATEST.history, LATEST.confusion
+AUTOENCODERS, ORACLE, JUDGES_METRICS = LATEST.autoencoders, LATEST.oracle, LATEST.judges_metrics
 
 TABLE = ROOT / "counterfactuals.parquet"
 RESULTS = ROOT / "counterfactuals"
 
 REPORT = ROOT / "report"
 
+# What a sweep over the data, the model or the training compares, a folder each.
+MODELS = Path("models")
 CELLS = Path("cells")

@@ -22,6 +22,7 @@ from cfx import data, models
 from cfx.errors import InputError
 from cfx.methods import Method
 from pipelines import artifacts
+from pipelines.artifacts import Trained
 from pipelines.params import Instances, Params
 
 # The modules of cfx that decide what a cell holds.
@@ -34,12 +35,16 @@ class Cell:
 
     id: str
     """32 hexadecimal digits."""
+    upstream: dict[str, Any]
+    """The values of the sweep's axes over data, model and training at this point."""
     swept: dict[str, Any]
-    """The values of the sweep's axes at this point."""
+    """The values of all of its axes."""
     method: Method
     """What is searched, with all hyperparameters."""
     instances: tuple[int, ...]
     """Places in the test split."""
+    trained: Trained
+    """The data, the classifier that is explained, and the judges."""
 
     @property
     def name(self) -> str:
@@ -49,39 +54,48 @@ class Cell:
 
 
 def of_sweep(params: Params) -> list[Cell]:
-    """The cells that the parameters describe, in order, for the prepared data, the trained model and the judges.
+    """The cells that the parameters describe, in order, for the prepared data, the trained models and the judges.
 
-    Raises InputError for an instance or a target class that the data does not have.
+    Raises InputError for an instance or a target class that the data does not have, and for a model that is not there.
     """
-    instances = check(params)
+    if not params.variants:
+        return _of_model(params, {}, artifacts.LATEST)
+    return [cell for variant in params.variants for cell in _of_model(params, variant.swept, variant.trained)]
+
+
+def _of_model(params: Params, upstream: dict[str, Any], trained: Trained) -> list[Cell]:
+    if not trained.folder.is_dir():
+        raise InputError(f"{trained.folder}: a model of the sweep is not here; run `python -m pipelines.run` for it")
+    instances = check(params, trained)
     fixed = {
         "instances": instances,
-        "data": json.loads(artifacts.DATA_CARD.read_text())["sha256"],
-        "model": models.sha256(artifacts.MODEL),
-        "judges": [models.sha256(path) for path in (artifacts.AUTOENCODERS, artifacts.ORACLE)],
+        "data": json.loads(trained.data_card.read_text())["sha256"],
+        "model": models.sha256(trained.model),
+        "judges": [models.sha256(path) for path in (trained.autoencoders, trained.oracle)],
         "code": code_sha256(),
     }
     cells = []
-    for swept, method in params.cells():
+    for swept, method in params.points():
         asked = {"method": method.name, **asdict(method)}
         identity = json.dumps(asked | fixed, sort_keys=True, default=lambda array: np.asarray(array).tolist())
-        cells.append(Cell(hashlib.sha256(identity.encode()).hexdigest()[:32], swept, method, instances))
+        sha256 = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        cells.append(Cell(sha256, upstream, upstream | swept, method, instances, trained))
     return cells
 
 
-def check(params: Params) -> tuple[int, ...]:
+def check(params: Params, trained: Trained) -> tuple[int, ...]:
     """Check the sweep against the prepared data; returns the chosen places in the test split."""
-    classes = json.loads(artifacts.DATA_CARD.read_text())["classes"]
-    for _, method in params.cells():
+    classes = json.loads(trained.data_card.read_text())["classes"]
+    for _, method in params.points():
         if isinstance(method.target_class, int) and method.target_class >= classes:
             target = method.target_class
             raise InputError(f"search.target_class: {target} is not a class of the data, which has 0 to {classes - 1}")
-    return chosen_instances(params.instances)
+    return _chosen_instances(params.instances, trained)
 
 
-def chosen_instances(chosen: Instances) -> tuple[int, ...]:
+def _chosen_instances(chosen: Instances, trained: Trained) -> tuple[int, ...]:
     """The places in the test split that are to be explained. Raises InputError where there is none of them."""
-    labels = data.read_npz(artifacts.DATA, ("y_test",))["y_test"]
+    labels = data.read_npz(trained.data, ("y_test",))["y_test"]
     if chosen.index is not None or chosen.range is not None:
         key, greatest = ("index", max(chosen.index)) if chosen.index else ("range", (chosen.range or (0, 0))[1] - 1)
         if greatest >= len(labels):

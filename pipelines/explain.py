@@ -21,6 +21,7 @@ from cfx import data, figures, metrics, models
 from cfx.files import replacing
 from cfx.result import Result
 from pipelines import artifacts, cells, devices, params, provenance, store
+from pipelines.artifacts import Trained
 from pipelines.cells import Cell
 from pipelines.follow import following
 from pipelines.terminal import import_tensorflow, user_errors
@@ -65,7 +66,7 @@ def batches(missing: Iterable[Cell]) -> list[list[Cell]]:
     grouped: dict[str, list[Cell]] = {}
     for cell in missing:
         shared = replace(cell.method, target_class="other", lam_init=1.0, learning_rate=1.0)
-        grouped.setdefault(f"{shared!r} {cell.instances}", []).append(cell)
+        grouped.setdefault(f"{cell.trained.folder} {shared!r} {cell.instances}", []).append(cell)
     return list(grouped.values())
 
 
@@ -83,7 +84,7 @@ def _compute(batch: list[Cell]) -> None:
         results = search(batch, progress)
         searched = time.perf_counter() - start
         for cell, result in zip(batch, results, strict=True):
-            measures = measure(result)
+            measures = measure(result, cell.trained)
             device = {"device": devices.describe(), "batch": len(batch)}
             times = {"started": started, "finished": provenance.now(), "seconds": searched / len(batch)}
             store.keep(cell.id, result, measures, {**_about(cell), **device, **times, "summary": summary(result)})
@@ -95,7 +96,7 @@ def _about(cell: Cell) -> dict[str, Any]:
 
 def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Result]:
     """The counterfactuals of the cells of a batch, by one search."""
-    model, x_test = _trained(models.sha256(artifacts.MODEL))
+    model, x_test = _explained(batch[0].trained, models.sha256(batch[0].trained.model))
     from cfx.search import find_counterfactuals
 
     instances = np.array(batch[0].instances)
@@ -112,9 +113,9 @@ def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Resu
     return [found.take(np.flatnonzero(of_cell == cell)) for cell in range(len(batch))]
 
 
-def measure(result: Result) -> pd.DataFrame:
+def measure(result: Result, trained: Trained) -> pd.DataFrame:
     """What the judges say of the counterfactuals of one cell."""
-    autoencoders, oracle = _judges(models.sha256(artifacts.AUTOENCODERS), models.sha256(artifacts.ORACLE))
+    autoencoders, oracle = _judges(trained, models.sha256(trained.autoencoders), models.sha256(trained.oracle))
     return metrics.measure(result, autoencoders, oracle)
 
 
@@ -125,9 +126,17 @@ def collect(sweep: Iterable[Cell]) -> None:
         folder.mkdir()
         for cell in finished:
             shutil.copyfile(store.result_path(cell.id), folder / f"{cell.id}.npz")
-    tables = [store.table(cell.id) for cell in finished]
+    tables = [table(cell) for cell in finished]
     with replacing(artifacts.TABLE) as temporary:
         (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()).to_parquet(temporary, index=False)
+
+
+def table(cell: Cell) -> pd.DataFrame:
+    """A finished cell as rows of counterfactuals.parquet, with the axes that are no hyperparameter of its method."""
+    rows = store.table(cell.id)
+    for place, (axis, value) in enumerate(cell.upstream.items(), start=1):
+        rows.insert(place, axis, value)
+    return rows
 
 
 def summary(result: Result) -> str:
@@ -139,16 +148,16 @@ def summary(result: Result) -> str:
 
 
 @lru_cache(maxsize=1)
-def _trained(sha256: str) -> tuple[keras.Model, np.ndarray]:
+def _explained(trained: Trained, sha256: str) -> tuple[keras.Model, np.ndarray]:
     """The model and the test split, loaded once a process, so that all cells share one compiled search."""
     import_tensorflow()
-    return models.load(artifacts.MODEL), data.read_npz(artifacts.DATA, ("x_test",))["x_test"]
+    return models.load(trained.model), data.read_npz(trained.data, ("x_test",))["x_test"]
 
 
 @lru_cache(maxsize=1)
-def _judges(*sha256: str) -> tuple[keras.Model, keras.Model]:
+def _judges(trained: Trained, *sha256: str) -> tuple[keras.Model, keras.Model]:
     """The autoencoders and the oracle, loaded once a process."""
-    return models.load(artifacts.AUTOENCODERS), models.load(artifacts.ORACLE)
+    return models.load(trained.autoencoders), models.load(trained.oracle)
 
 
 if __name__ == "__main__":

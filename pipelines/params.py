@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,6 +21,8 @@ from cfx.data import FEATURE_RANGE
 from cfx.errors import InputError
 from cfx.files import replacing
 from cfx.methods import Method, PrimalDual, Wachter
+from pipelines import artifacts
+from pipelines.artifacts import Trained
 
 PATH = Path("params.yaml")
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PrimalDual, Wachter)}
@@ -118,12 +121,8 @@ class Instances(Section):
         return self
 
 
-class Params(Section):
-    """All of params.yaml.
-
-    search: the hyperparameters of a method, with its name under `method`.
-    sweep: the axes, each a hyperparameter and its values; the axis `search` holds whole searches instead.
-    """
+class Upstream(Section):
+    """What a classifier comes from: its data, its training, and the judges of its counterfactuals."""
 
     seed: int = Field(ge=0, lt=2**32)
     paths: Paths
@@ -131,12 +130,42 @@ class Params(Section):
     model: Annotated[Cnn | KerasFile, Field(discriminator="name")]
     training: Training
     judges: Judges
+
+
+class Variant(Upstream):
+    """One of the classifiers that a sweep compares."""
+
+    swept: dict[str, Any]
+    """The values of the axes by which it differs from the others."""
+
+    @property
+    def trained(self) -> Trained:
+        """Where it is kept: by what it is made from, not by where the user's files lie."""
+        asked = self.model_dump(mode="json", exclude={"swept", "paths"})
+        key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+        return Trained(artifacts.MODELS / key)
+
+
+class Params(Upstream):
+    """All of params.yaml.
+
+    search: the hyperparameters of a method, with its name under `method`.
+    sweep: the axes, each a hyperparameter and its values; the axis `search` holds whole searches instead.
+    variants: the classifiers that are compared, where the sweep has axes over data, model or training; then the first
+    stands in the other sections too.
+    """
+
     search: dict[str, Any]
     instances: Instances
     sweep: dict[str, list[Any]]
+    variants: list[Variant] = []
 
-    def cells(self) -> Iterator[tuple[dict[str, Any], Method]]:
-        """The points of the sweep in order: the swept values and the method with all of its hyperparameters."""
+    def of(self, variant: Variant) -> Params:
+        """The same with another variant in the sections that the stages `prepare`, `train` and `judges` read."""
+        return self.model_copy(update={name: getattr(variant, name) for name in Upstream.model_fields})
+
+    def points(self) -> Iterator[tuple[dict[str, Any], Method]]:
+        """The points of the search's axes in order: the swept values and the method with all of its hyperparameters."""
         for values in itertools.product(*self.sweep.values()):
             swept = dict(zip(self.sweep, values, strict=True))
             search = swept.pop("search", self.search) | swept
@@ -166,23 +195,46 @@ def method(search: Mapping[str, Any]) -> Method:
     return chosen
 
 
-def from_config(config: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> Params:
-    """The parameters of a resolved configuration and the axes of its sweep. Raises InputError as `check` does."""
-    raw = dict(config) | {"sweep": dict(axes)}
-    paths = {}
+def from_config(
+    config: Mapping[str, Any],
+    axes: Mapping[str, list[Any]],
+    variants: Iterable[tuple[dict[str, Any], Mapping[str, Any]]] = (),
+) -> Params:
+    """The parameters of a resolved configuration and of the sweep over it.
+
+    axes: those of the search, with their values. variants: the values of the other axes, and the configuration with
+    these. Raises InputError as `check` and `user_file` do.
+    """
+    compared = [_upstream(other) | {"swept": swept} for swept, other in variants]
+    first = {name: compared[0][name] for name in Upstream.model_fields} if compared else _upstream(config)
+    others = {key: value for key, value in config.items() if key not in first}
+    return check(others | first | {"sweep": dict(axes), "variants": compared})
+
+
+def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The upstream sections of a configuration, with the digests of the user's files, so that DVC sees a change."""
+    raw: dict[str, Any] = {name: config.get(name) for name in Upstream.model_fields}
+    raw["paths"] = {}
     for name in ("data", "model"):
-        if not isinstance(raw.get(name), Mapping):
+        if not isinstance(raw[name], Mapping):
             raise InputError(f"{name}: is missing; choose it with {name}=...")
         raw[name] = dict(raw[name])
-        paths[name] = raw[name].pop("path", None)
-    return pin(check(raw | {"paths": paths}))
+        raw["paths"][name] = raw[name].pop("path", None)
+    chosen = checked(Upstream, raw)
+    pinned = {
+        name: section.model_copy(update={"sha256": user_file(chosen, name)[1]})
+        for name, section in (("data", chosen.data), ("model", chosen.model))
+        if isinstance(section, Npz | KerasFile)
+    }
+    return chosen.model_copy(update=pinned).model_dump()
 
 
 def check(raw: Mapping[str, Any]) -> Params:
     """Check a params.yaml that was read or composed. Raises InputError that names the first thing wrong."""
     params = checked(Params, raw)
-    asked = [(chosen.name, repr(chosen)) for _, chosen in params.cells()]
-    if len(set(asked)) < len(asked):
+    asked = [(chosen.name, repr(chosen)) for _, chosen in params.points()]
+    kept = [variant.trained for variant in params.variants]
+    if len(set(asked)) < len(asked) or len(set(kept)) < len(kept):
         raise InputError("the sweep names the same cell twice; remove the repeated value")
     return params
 
@@ -205,21 +257,7 @@ def checked(kind: type[S], raw: Any, place: str = "") -> S:
         raise InputError(f"{where}: {what[0].lower() + what[1:]}{given}; see conf/") from error
 
 
-def pin(params: Params) -> Params:
-    """The same parameters with the digests of the user's files filled in, so that DVC sees a changed file.
-
-    Raises InputError as `user_file` does.
-    """
-    sections = {name: getattr(params, name) for name in ("data", "model")}
-    pinned = {
-        name: section.model_copy(update={"sha256": user_file(params, name)[1]})
-        for name, section in sections.items()
-        if isinstance(section, Npz | KerasFile)
-    }
-    return params.model_copy(update=pinned)
-
-
-def user_file(params: Params, name: str) -> tuple[Path, str]:
+def user_file(params: Upstream, name: str) -> tuple[Path, str]:
     """The user's file for `data` or `model` and its SHA-256.
 
     Raises InputError where it cannot be read or is not the one whose digest was given.

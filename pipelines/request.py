@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from pipelines.params import Params
 CONF = Path(__file__).parent.parent / "conf"
 # The sections of the configuration that decide no result.
 OPERATIONAL = ("tracking", "launch", "job", "hydra")
+# What can be swept beside the search.
+UPSTREAM = ("seed", "data", "model", "training", "judges")
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,15 @@ def compose(options: argparse.Namespace) -> Request:
         config = hydra.compose("config", same, return_hydra_config=True)
         # the resolver of `${hydra:...}` looks here
         HydraConfig.instance().set_config(config)
-        axes = _axes(config, given, same)
+        swept = _swept(config, given)
+        axes = _axes(swept, same)
+        variants = [(values, _scientific(hydra.compose("config", [*same, *own]))) for values, own in _variants(swept)]
         resolved = _resolved(config)
         choices = config.hydra.runtime.choices
         launcher = str(choices["hydra/launcher"])
         _check_launcher(launcher, str(config.hydra.launcher._target_))
     return Request(
-        params=params.from_config({key: resolved[key] for key in resolved if key not in OPERATIONAL}, axes),
+        params=params.from_config(_scientific(config), axes, variants),
         name=choices.get("experiment") or choices.get("sweep") or "counterfactuals",
         tracking=_tracking(resolved.get("tracking")),
         launch=params.checked(Launch, resolved.get("launch"), "launch"),
@@ -84,18 +89,28 @@ def compose(options: argparse.Namespace) -> Request:
     )
 
 
-def _axes(config: DictConfig, given: list[Override], same: list[str]) -> dict[str, list[Any]]:
-    """The axes of the sweep with their values: hyperparameters, and `search` for whole search sections."""
+def _axes(swept: list[Override], same: list[str]) -> dict[str, list[Any]]:
+    """The axes of the search with their values: hyperparameters, and `search` for whole search sections."""
     axes: dict[str, list[Any]] = {}
-    for override in _swept(config, given):
+    for override in swept:
         key = override.key_or_group
         if key == "search":
             axes["search"] = [_search(same, str(choice)) for choice in override.sweep_string_iterator()]
         elif key.startswith("search."):
             axes[key.removeprefix("search.")] = _values(override)
-        else:
-            raise InputError(f"{key}: cannot be swept; the axes of a sweep are `search` and `search.*`")
+        elif key.split(".")[0] not in UPSTREAM:
+            raise InputError(f"{key}: cannot be swept; the axes of a sweep are over search, {', '.join(UPSTREAM)}")
     return axes
+
+
+def _variants(swept: list[Override]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """The points of the axes upstream of the search: their values, and these as overrides; none where none is swept."""
+    upstream = [override for override in swept if override.key_or_group.split(".")[0] in UPSTREAM]
+    keys = [override.key_or_group for override in upstream]
+    if keys:
+        for values in itertools.product(*(_texts(override) for override in upstream)):
+            chosen = [f"{key}={value}" for key, value in zip(keys, values, strict=True)]
+            yield dict(zip(keys, map(_value, values), strict=True)), chosen
 
 
 def _swept(config: DictConfig, given: list[Override]) -> list[Override]:
@@ -110,10 +125,17 @@ def _swept(config: DictConfig, given: list[Override]) -> list[Override]:
 
 
 def _values(override: Override) -> list[Any]:
-    if not override.is_sweep_override():
-        return [override.value()]
-    values = override.sweep_string_iterator()
-    return [OverridesParser.create().parse_override(f"axis={value}").value() for value in values]
+    return [_value(text) for text in _texts(override)]
+
+
+def _texts(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [str(text) for text in override.sweep_string_iterator()]
+    return [override.get_value_element_as_str()]
+
+
+def _value(text: str) -> Any:
+    return OverridesParser.create().parse_override(f"axis={text}").value()
 
 
 def _search(overrides: list[str], choice: str) -> dict[str, Any]:
@@ -125,6 +147,11 @@ def _search(overrides: list[str], choice: str) -> dict[str, Any]:
 def _resolved(config: DictConfig) -> dict[str, Any]:
     masked = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     return cast(dict[str, Any], OmegaConf.to_container(masked, resolve=True, throw_on_missing=True))
+
+
+def _scientific(config: DictConfig) -> dict[str, Any]:
+    resolved = _resolved(config)
+    return {key: resolved[key] for key in resolved if key not in OPERATIONAL}
 
 
 def _tracking(section: Any) -> dict[str, Any]:

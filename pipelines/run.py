@@ -26,6 +26,7 @@ from pipelines import artifacts, cells, explain, job, params, request, store
 from pipelines.cells import Cell
 from pipelines.follow import following
 from pipelines.launch import CONF, fan_out
+from pipelines.params import Params
 from pipelines.request import Request
 from pipelines.terminal import console, user_errors
 
@@ -59,10 +60,7 @@ def sweep(asked: Request) -> int:
 
     mlflow = tracking.connect(**asked.tracking)
     with repro.all_or_nothing():
-        params.write(asked.params)
-        repro.bring_up_to_date("prepare")
-        cells.check(asked.params)
-        repro.bring_up_to_date("train", "judges")
+        train(asked.params)
         planned = cells.of_sweep(asked.params)
     run = tracking.parent_run(mlflow, planned, asked.params, asked.name, command())
     parent = run.info.run_id
@@ -92,6 +90,24 @@ def sweep(asked: Request) -> int:
             tracking.close(mlflow, parent, status)
     show(planned, asked.tracking["uri"])
     return 0 if status == "FINISHED" else 1
+
+
+def train(chosen: Params) -> None:
+    """Bring the data, the classifier and the judges up to date, of all variants if the sweep has some."""
+    from pipelines import repro
+
+    def bring(asked: Params) -> None:
+        params.write(asked)
+        repro.bring_up_to_date("prepare")
+        cells.check(asked, artifacts.LATEST)
+        repro.bring_up_to_date("train", "judges")
+
+    # the first variant comes last: it is the one that stays in params.yaml and in the artefacts
+    for variant in reversed(chosen.variants):
+        bring(chosen.of(variant))
+        artifacts.LATEST.keep(variant.trained)
+    if not chosen.variants:
+        bring(chosen)
 
 
 def show(planned: list[Cell], uri: str) -> None:

@@ -4,11 +4,12 @@ import pytest
 
 from cfx import PrimalDual, Wachter
 from pipelines import explain, store
+from pipelines.artifacts import LATEST
 from pipelines.cells import Cell
 
 
 def cell(name, method, instances=(0, 1)):
-    return Cell(name, {"target_class": method.target_class}, method, instances)
+    return Cell(name, {}, {"target_class": method.target_class}, method, instances, LATEST)
 
 
 def test_cells_that_differ_by_what_a_row_may_have_of_its_own_are_one_batch():

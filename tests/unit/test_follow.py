@@ -4,11 +4,12 @@ import pytest
 
 from cfx import Wachter
 from pipelines import store
+from pipelines.artifacts import LATEST
 from pipelines.cells import Cell
 from pipelines.follow import following
 from tests.unit.test_store import MEASURES, result
 
-CELLS = [Cell(name, {"target_class": name}, Wachter(), (0,)) for name in ("a", "b", "c")]
+CELLS = [Cell(name, {}, {"target_class": name}, Wachter(), (0,), LATEST) for name in ("a", "b", "c")]
 
 
 @pytest.fixture(autouse=True)

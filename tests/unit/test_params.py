@@ -32,7 +32,7 @@ def raw(**changes):
 
 def test_cells_are_the_product_of_the_axes_in_order():
     chosen = params.from_config(raw(), {"target_class": [1, "other"], "lam_init": [0.1, 1]})
-    cells = list(chosen.cells())
+    cells = list(chosen.points())
     assert [list(swept.values()) for swept, _ in cells] == [[1, 0.1], [1, 1], ["other", 0.1], ["other", 1]]
     assert cells[1][1] == Wachter(target_class=1, lam_init=1.0)
 
@@ -43,12 +43,12 @@ def test_a_sweep_that_names_a_cell_twice_is_refused():
 
 
 def test_without_axes_there_is_one_cell():
-    assert [swept for swept, _ in params.from_config(raw(), {}).cells()] == [{}]
+    assert [swept for swept, _ in params.from_config(raw(), {}).points()] == [{}]
 
 
 def test_an_axis_over_whole_searches_changes_the_method():
     searches = [{"method": "wachter", "max_iter": 7}, {"method": "primal_dual", "max_iter": 9}]
-    cells = list(params.from_config(raw(), {"search": searches, "target_class": [1, 2]}).cells())
+    cells = list(params.from_config(raw(), {"search": searches, "target_class": [1, 2]}).points())
     assert [(m.name, m.max_iter, m.target_class) for _, m in cells] == [
         ("wachter", 7, 1),
         ("wachter", 7, 2),
