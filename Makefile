@@ -18,7 +18,7 @@ run: $(ENV)  ## make the environment, then run a sweep: ARGS="+sweep=grid" for a
 	$(BIN)/python -m pipelines.run $(or $(ARGS),+sweep=targets)
 
 test: $(ENV)  ## make the environment, then run the tests (the slow ones: make test-slow)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 test-slow: $(ENV)  ## the tests that take minutes; with MNIST_NPZ set, those on all of MNIST too
 	$(BIN)/python -m pytest -m slow

@@ -122,7 +122,7 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
     started, finished = (_milliseconds(about[key]) for key in ("started", "finished"))
     tags |= {"cfx.host": about["host"]} | ({"cfx.error": failure["error"][:PARAM_LENGTH]} if failure else {})
     run_id = client.create_run(tracking.experiment_id, started, tags, cell.name).info.run_id
-    asked = {"method": cell.method.name, **asdict(cell.method), "instances": len(cell.instances)}
+    asked = {"method": cell.method.name, **asdict(cell.method), "instances": len(cell.instances)} | cell.upstream
     _log_params(tracking, run_id, asked)
     if failure is None:
         _log_result(tracking, run_id, cell, finished)

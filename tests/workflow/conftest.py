@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -102,8 +103,18 @@ def fresh(path: Path) -> Repository:
 
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory) -> Repository:
-    """A clone after one small sweep over three target classes. Tests read it; those that change it take a copy."""
-    repository = fresh(tmp_path_factory.mktemp("swept"))
-    done = repository.run("pipelines.run", *SWEEP)
-    assert done.returncode == 0, done.stdout + done.stderr
+    """A clone after one small sweep over three target classes. Tests read it; those that change it take a copy.
+
+    The processes of pytest-xdist share it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    repository, complete = Repository(folder / "swept"), folder / "swept.complete"
+    with filelock.FileLock(folder / "swept.lock"):
+        if not complete.exists():
+            repository.path.mkdir()
+            done = fresh(repository.path).run("pipelines.run", *SWEEP)
+            assert done.returncode == 0, done.stdout + done.stderr
+            complete.touch()
     return repository
