@@ -3,13 +3,14 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 ENV := .venv/.complete
+SERVICES_ENV := .venv/.services
 # the extras that only some sweeps, and the tests against real services, need
 SERVICES := joblib ray slurm server services
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check bench lock clean
+.PHONY: help run test test-slow test-services services services-stop check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +23,15 @@ test: $(ENV)  ## make the environment, then run the tests (the slow ones: make t
 
 test-slow: $(ENV)  ## the tests that take minutes; with MNIST_NPZ set, those on all of MNIST too
 	$(BIN)/python -m pytest -m slow
+
+test-services: $(SERVICES_ENV)  ## the tests on real services: after make services
+	$(BIN)/python -m pytest -m service
+
+services: $(SERVICES_ENV)  ## install and start what those need, on loopback: Slurm, Ray, PostgreSQL, a browser
+	$(BIN)/python -m tests.services start
+
+services-stop:  ## stop them
+	$(BIN)/python -m tests.services stop
 
 check: $(ENV)  ## style, types and which package may import which
 	$(BIN)/ruff check .
@@ -46,4 +56,9 @@ $(ENV): requirements.lock
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
+	@touch $@
+
+# the launchers, the server and the browser, beside what is there
+$(SERVICES_ENV): requirements-services.lock $(ENV)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements-services.lock
 	@touch $@
