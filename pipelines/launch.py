@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from pydantic import Field
 
 from cfx.errors import InputError
@@ -30,6 +32,18 @@ class Launch(Section):
     cells_per_job: int = Field(ge=1)
     gpus: float = Field(ge=0)
     without_gpu: Literal["fail", "cpu"]
+
+
+def prefer_presets() -> None:
+    """Let the presets in conf/hydra/launcher alone say what a launcher is given. To be called before composing.
+
+    The plugins register configurations of the same names, against which Hydra would check the presets; but a preset
+    sets more than its launcher.
+    """
+    Plugins.instance()
+    registered = ConfigStore.instance().repo["hydra"]["launcher"]
+    for preset in (CONF / "hydra" / "launcher").glob("*.yaml"):
+        registered.pop(preset.name, None)
 
 
 def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str, overrides: list[str]) -> None:

@@ -25,7 +25,7 @@ from cfx.errors import InputError
 from pipelines import artifacts, cells, explain, job, params, request, store
 from pipelines.cells import Cell
 from pipelines.follow import following
-from pipelines.launch import CONF, fan_out
+from pipelines.launch import CONF, fan_out, prefer_presets
 from pipelines.params import Params
 from pipelines.request import Request
 from pipelines.terminal import console, user_errors
@@ -38,6 +38,7 @@ ROWS = 50
 def main() -> int:
     """Run what the command line asks for; returns the exit code."""
     options = get_args_parser().parse_intermixed_args()
+    prefer_presets()
     if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job.run)()
         return 0
