@@ -14,7 +14,7 @@ import pytest
 from tests.workflow.conftest import SMALL
 
 CELLS = ("+sweep=targets", "search.target_class=0,1,2,3,4,5,6,7,8,9,other,same", "search.lam_init=0.1,0.01", *SMALL)
-COMMAND = ("pipelines.run", *CELLS, "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+COMMAND = ("pipelines.run", *CELLS, "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "launch.cells_per_job=2")
 
 
 @pytest.fixture(scope="module")
