@@ -67,20 +67,32 @@ def _of_model(params: Params, upstream: dict[str, Any], trained: Trained) -> lis
     if not trained.folder.is_dir():
         raise InputError(f"{trained.folder}: a model of the sweep is not here; run `python -m pipelines.run` for it")
     instances = check(params, trained)
-    fixed = {
-        "instances": instances,
+    digests = _digests(trained)
+    cells = []
+    for swept, method in params.points():
+        decided = json.dumps(_decided(method, instances) | digests, sort_keys=True)
+        sha256 = hashlib.sha256(decided.encode()).hexdigest()[:32]
+        cells.append(Cell(sha256, upstream, upstream | swept, method, instances, trained))
+    return cells
+
+
+def identity(cell: Cell) -> dict[str, Any]:
+    """All that decides what a cell holds, by value or by SHA-256, in a form that can be written as JSON."""
+    return _decided(cell.method, cell.instances) | _digests(cell.trained)
+
+
+def _decided(method: Method, instances: tuple[int, ...]) -> dict[str, Any]:
+    bounds = [np.asarray(bound).tolist() for bound in method.feature_range]
+    return {"method": method.name, **asdict(method), "feature_range": bounds, "instances": list(instances)}
+
+
+def _digests(trained: Trained) -> dict[str, Any]:
+    return {
         "data": json.loads(trained.data_card.read_text())["sha256"],
         "model": models.sha256(trained.model),
         "judges": [models.sha256(path) for path in (trained.autoencoders, trained.oracle)],
         "code": code_sha256(),
     }
-    cells = []
-    for swept, method in params.points():
-        asked = {"method": method.name, **asdict(method)}
-        identity = json.dumps(asked | fixed, sort_keys=True, default=lambda array: np.asarray(array).tolist())
-        sha256 = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        cells.append(Cell(sha256, upstream, upstream | swept, method, instances, trained))
-    return cells
 
 
 def check(params: Params, trained: Trained) -> tuple[int, ...]:

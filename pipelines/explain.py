@@ -1,11 +1,12 @@
 """Stage `explain`: a counterfactual for every cell and instance of the sweep, measured.   python -m pipelines.explain
 
 Computes the cells that are not in the store and collects them all:
-artifacts/counterfactuals.parquet, one row a counterfactual, and artifacts/counterfactuals/<cell>.npz.
+artifacts/counterfactuals.parquet, one row a counterfactual, and artifacts/counterfactuals/<cell>.npz with its record.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 import traceback
@@ -24,6 +25,7 @@ from pipelines import artifacts, cells, devices, params, provenance, store
 from pipelines.artifacts import Trained
 from pipelines.cells import Cell
 from pipelines.follow import following
+from pipelines.params import Params
 from pipelines.terminal import import_tensorflow, user_errors
 
 if TYPE_CHECKING:
@@ -35,30 +37,32 @@ PATHS = 10
 
 def main() -> None:
     """Run the stage."""
-    sweep = cells.of_sweep(params.read())
+    chosen = params.read()
+    sweep = cells.of_sweep(chosen)
+    adopt(sweep)
     missing = [cell for cell in sweep if not store.has(cell.id)]
     with following(missing):
-        compute(missing)
+        compute(missing, chosen)
     collect(sweep)
     if any(not store.has(cell.id) for cell in sweep):
         raise SystemExit(1)
 
 
-def compute(missing: Iterable[Cell]) -> None:
-    """Compute cells, in batches of those that differ by target, lambda or learning rate only, and keep each.
+def compute(missing: Iterable[Cell], chosen: Params) -> None:
+    """Compute cells of these parameters, in batches of those that differ by target, lambda or learning rate only.
 
-    A cell that fails is kept as a failure, and the others go on.
+    Each is kept in the store; one that fails is kept as a failure, and the others go on.
     """
     for batch in batches(missing):
         try:
-            _compute(batch)
+            _compute(batch, chosen)
         except Exception as error:
             if len(batch) == 1:
                 keep_failure(batch[0], error)
             else:
                 # which of them it was shows when each is on its own
                 for cell in batch:
-                    compute([cell])
+                    compute([cell], chosen)
 
 
 def batches(missing: Iterable[Cell]) -> list[list[Cell]]:
@@ -78,20 +82,21 @@ def keep_failure(cell: Cell, error: Exception) -> None:
     store.keep_failure(cell.id, {**_about(cell), "started": now, "finished": now, **details})
 
 
-def _compute(batch: list[Cell]) -> None:
+def _compute(batch: list[Cell], chosen: Params) -> None:
     started, start = provenance.now(), time.perf_counter()
     with store.running([cell.id for cell in batch]) as progress:
         results = search(batch, progress)
         searched = time.perf_counter() - start
         for cell, result in zip(batch, results, strict=True):
             measures = measure(result, cell.trained)
-            device = {"device": devices.describe(), "batch": len(batch)}
+            by = {"identity": cells.identity(cell), "device": devices.describe(), "batch": len(batch)}
+            by["params"] = chosen.model_dump(mode="json")
             times = {"started": started, "finished": provenance.now(), "seconds": searched / len(batch)}
-            store.keep(cell.id, result, measures, {**_about(cell), **device, **times, "summary": summary(result)})
+            store.keep(cell.id, result, measures, {**_about(cell), **by, **times, "summary": summary(result)})
 
 
 def _about(cell: Cell) -> dict[str, Any]:
-    return {"cell": cell.id, "swept": cell.swept, "versions": provenance.versions(), **provenance.process()}
+    return {"cell": cell.id, "swept": cell.swept, **provenance.origin(), **provenance.process()}
 
 
 def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Result]:
@@ -119,6 +124,17 @@ def measure(result: Result, trained: Trained) -> pd.DataFrame:
     return metrics.measure(result, autoencoders, oracle)
 
 
+def adopt(sweep: Iterable[Cell]) -> None:
+    """Take cells that are not in the store from the artefacts, as `dvc pull` or `dvc checkout` has brought them."""
+    missing = [cell.id for cell in sweep if not store.has(cell.id) and (artifacts.RESULTS / f"{cell.id}.json").exists()]
+    if missing:
+        rows = dict(list(pd.read_parquet(artifacts.TABLE).groupby("cell")))
+        for cell in missing:
+            result = Result.load(artifacts.RESULTS / f"{cell}.npz")
+            measures = rows[cell][list(metrics.MEASURES)].reset_index(drop=True)
+            store.keep(cell, result, measures, json.loads((artifacts.RESULTS / f"{cell}.json").read_text()))
+
+
 def collect(sweep: Iterable[Cell]) -> None:
     """Gather the finished cells into the artefacts."""
     finished = [cell for cell in sweep if store.has(cell.id)]
@@ -126,6 +142,7 @@ def collect(sweep: Iterable[Cell]) -> None:
         folder.mkdir()
         for cell in finished:
             shutil.copyfile(store.result_path(cell.id), folder / f"{cell.id}.npz")
+            shutil.copyfile(store.record_path(cell.id), folder / f"{cell.id}.json")
     tables = [table(cell) for cell in finished]
     with replacing(artifacts.TABLE) as temporary:
         (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()).to_parquet(temporary, index=False)

@@ -20,7 +20,8 @@ from pipelines.cells import Cell
 def run(config: DictConfig) -> None:
     """Compute the cells `job.cells` that are not in the store; one that fails is kept as a failure."""
     os.chdir(HydraConfig.get().runtime.cwd)
-    planned = {cell.id: cell for cell in cells.of_sweep(params.read())}
+    chosen = params.read()
+    planned = {cell.id: cell for cell in cells.of_sweep(chosen)}
     if unknown := set(config.job.cells) - set(planned):
         raise RuntimeError(f"params.yaml or an artefact is no longer what cell {min(unknown)} was planned for")
     mine = [planned[cell] for cell in config.job.cells if not store.has(cell)]
@@ -30,7 +31,7 @@ def run(config: DictConfig) -> None:
         for cell in mine:
             explain.keep_failure(cell, error)
     else:
-        explain.compute(mine)
+        explain.compute(mine, chosen)
     _log(config, mine)
 
 

@@ -7,14 +7,18 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 # What decides the numbers, and what runs them.
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "hydra-core", "dvc", "mlflow")
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of Python and of the packages that matter."""
     return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
@@ -36,12 +40,56 @@ def tags() -> dict[str, str]:
     for path in (Path("dvc.lock"), Path("requirements.lock")):
         if path.exists():
             about[f"cfx.sha256.{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    commit = _git("rev-parse", "HEAD")
-    if commit is not None:
-        # params.yaml and dvc.lock are what a run itself writes
-        changed = _git("status", "--porcelain", "--", ".", ":!params.yaml", ":!dvc.lock")
-        about |= {"mlflow.source.git.commit": commit, "cfx.git_dirty": "yes" if changed else "no"}
+    stands_at = commit()
+    if stands_at is not None:
+        about |= {"mlflow.source.git.commit": stands_at[0], "cfx.git_dirty": "yes" if stands_at[1] else "no"}
     return about
+
+
+@cache
+def commit() -> tuple[str, bool] | None:
+    """The git commit and whether files differ from it, but for those that a run itself writes; None outside a clone."""
+    head = _git("rev-parse", "HEAD")
+    return (
+        None if head is None else (head, bool(_git("status", "--porcelain", "--", ".", ":!params.yaml", ":!dvc.lock")))
+    )
+
+
+@cache
+def origin() -> dict[str, Any]:
+    """What a cell's numbers come from beside its parameters: the commit, what differs from it, versions, lock file."""
+    head, is_changed = commit() or (None, False)
+    lock = Path("requirements.lock")
+    return {
+        "commit": head,
+        "diff": _git("diff", "HEAD", "--", ".", ":!params.yaml", ":!dvc.lock") if is_changed else None,
+        "versions": versions(),
+        "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
+    }
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """In what two cells' records differ of all that may decide their numbers, a line each; empty where in nothing."""
+    before, after = _flat(one), _flat(other)
+    changed = [key for key in before | after if before.get(key) != after.get(key)]
+    return [f"{key}: {_short(before.get(key))} became {_short(after.get(key))}" for key in changed]
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    asked = record["params"]
+    return {
+        **{f"{part}": record[part] for part in ("commit", "diff", "lock")},
+        **{f"version of {package}": number for package, number in record["versions"].items()},
+        **{f"{part} (SHA-256)": record["identity"][part] for part in ("data", "model", "judges", "code")},
+        **{key: value for key, value in record["identity"].items() if key not in ("data", "model", "judges", "code")},
+        **{section: asked[section] for section in ("seed", "data", "model", "training")},
+        "device": record["device"]["kind"],
+    }
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _git(*arguments: str) -> str | None:

@@ -65,6 +65,7 @@ def sweep(asked: Request) -> int:
         planned = cells.of_sweep(asked.params)
     run = tracking.parent_run(mlflow, planned, asked.params, asked.name, command())
     parent = run.info.run_id
+    explain.adopt(planned)
     missing = [cell for cell in planned if not store.has(cell.id)]
     console.print(f"{len(planned)} cells, {len(missing)} to compute")
     status = "KILLED"

@@ -41,6 +41,11 @@ def result_path(cell: str) -> Path:
     return CELLS / cell / "result.npz"
 
 
+def record_path(cell: str) -> Path:
+    """The file that says where, when and with what a finished cell was computed."""
+    return CELLS / cell / "record.json"
+
+
 def table(cell: str) -> pd.DataFrame:
     """A finished cell as rows of counterfactuals.parquet: `cell`, the columns of Result.frame, the measures."""
     rows = Result.load(result_path(cell)).frame().join(pd.read_parquet(CELLS / cell / "measures.parquet"))
@@ -50,7 +55,7 @@ def table(cell: str) -> pd.DataFrame:
 
 def record(cell: str) -> dict[str, Any]:
     """Where, when and with what a finished cell was computed."""
-    return json.loads((CELLS / cell / "record.json").read_text())
+    return json.loads(record_path(cell).read_text())
 
 
 def failure(cell: str) -> dict[str, Any] | None:

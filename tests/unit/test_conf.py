@@ -8,6 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from pipelines.params import METHODS
+from pipelines.request import UPSTREAM
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -44,4 +45,4 @@ def test_every_sweep_and_experiment_composes(group):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for path in sorted((CONF / group).glob("*.yaml")):
             config = compose("config", [f"+{group}={path.stem}"], return_hydra_config=True)
-            assert all(key.startswith("search") for key in config.hydra.sweeper.params)
+            assert all(key.split(".")[0] in ("search", *UPSTREAM) for key in config.hydra.sweeper.params)

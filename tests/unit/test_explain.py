@@ -31,13 +31,14 @@ def test_of_a_batch_that_fails_the_cells_that_can_be_computed_are(tmp_path, monk
     (tmp_path / "cells").mkdir()
     computed = []
 
-    def compute(batch):
+    def compute(batch, chosen):
         if any(cell.id == "bad" for cell in batch):
             raise ValueError("no")
         computed.extend(cell.id for cell in batch)
 
     monkeypatch.setattr(explain, "_compute", compute)
-    explain.compute([cell("a", Wachter(target_class=1)), cell("bad", Wachter(target_class=2)), cell("c", Wachter())])
+    cells = [cell("a", Wachter(target_class=1)), cell("bad", Wachter(target_class=2)), cell("c", Wachter())]
+    explain.compute(cells, None)
     assert computed == ["a", "c"]
     failure = store.failure("bad")
     assert failure["error"] == "ValueError: no" and "Traceback" in failure["traceback"]
@@ -46,10 +47,10 @@ def test_of_a_batch_that_fails_the_cells_that_can_be_computed_are(tmp_path, monk
 def test_an_interrupt_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def interrupted(batch):
+    def interrupted(batch, chosen):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(explain, "_compute", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        explain.compute([cell("a", Wachter())])
+        explain.compute([cell("a", Wachter())], None)
     assert store.failure("a") is None

@@ -1,0 +1,34 @@
+"""DVC as its users know it: a remote, metrics, parameters."""
+
+import shutil
+import subprocess
+
+from tests.workflow.conftest import SWEEP, fresh
+
+
+def test_a_clone_that_pulls_computes_no_cell(swept, tmp_path):
+    (tmp_path / "remote").mkdir()
+    (tmp_path / "clone").mkdir()
+    origin, clone = swept.copy(tmp_path / "origin"), fresh(tmp_path / "clone")
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copyfile(origin.path / name, clone.path / name)
+    for repository, move in ((origin, "push"), (clone, "pull")):
+        assert repository.run("dvc", "remote", "add", "--default", "here", str(tmp_path / "remote")).returncode == 0
+        moved = repository.run("dvc", move)
+        assert moved.returncode == 0, moved.stderr
+    done = clone.run("pipelines.run", *SWEEP)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 cells, 0 to compute" in done.stdout and "train:" not in done.stdout
+    assert clone.records() == origin.records()
+    assert clone.table().equals(origin.table())
+    assert len(clone.runs("cell")) == 3
+
+
+def test_metrics_and_parameters_are_there_to_compare(swept, tmp_path):
+    repository = swept.copy(tmp_path / "metrics")
+    shown = repository.run("dvc", "metrics", "show")
+    assert "artifacts/metrics.json" in shown.stdout and "artifacts/judges/metrics.json" in shown.stdout
+    subprocess.run(["git", "commit", "-qam", "swept"], cwd=repository.path, check=True)
+    assert repository.run("pipelines.run", *SWEEP, "search.lam_init=0.2").returncode == 0
+    differences = repository.run("dvc", "params", "diff").stdout
+    assert "search.lam_init" in differences and "0.2" in differences and "training.epochs" not in differences
