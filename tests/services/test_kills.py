@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import random
-import shutil
 import sqlite3
 import time
 
@@ -33,9 +32,7 @@ def undisturbed(swept, tmp_path_factory):
 def test_killed_again_and_again(swept, undisturbed, tmp_path, kills):
     expected, duration = undisturbed
     repository = swept.copy(tmp_path / "killed")
-    for name in ("cells", "mlflow.db", "mlartifacts"):
-        path = repository.path / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    repository.forget()
     moment = random.Random(0)
     finished = {}
     for _ in range(kills):

@@ -77,6 +77,13 @@ class Repository:
         experiment = client.get_experiment_by_name("counterfactuals")
         return list(client.search_runs([experiment.experiment_id], f"tags.`cfx.kind` = '{kind}'"))
 
+    def forget(self) -> None:
+        """Remove every counterfactual and every run; the data, the classifier and the judges stay."""
+        for name in ("cells", "artifacts/counterfactuals", "mlartifacts"):
+            shutil.rmtree(self.path / name)
+        for name in ("artifacts/counterfactuals.parquet", "mlflow.db", "dvc.lock"):
+            (self.path / name).unlink()
+
     def copy(self, path: Path) -> "Repository":
         shutil.copytree(self.path, path, symlinks=True)
         return Repository(path)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 
@@ -106,7 +105,7 @@ def test_dvc_alone_gives_the_same_counterfactuals(swept, tmp_path):
 
 def test_cells_packed_into_one_job_give_the_same_counterfactuals(swept, tmp_path):
     repository = swept.copy(tmp_path / "packed")
-    shutil.rmtree(repository.path / "cells")
+    repository.forget()
     done = repository.run("pipelines.run", *SWEEP, "launch.cells_per_job=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(record["batch"] for record in repository.records().values()) == [1, 2, 2]
@@ -162,12 +161,7 @@ def test_a_cell_that_fails_is_reported_and_does_not_stop_the_others(swept, tmp_p
 
 def test_killed_at_any_moment_and_run_again_gives_the_same_table(swept, tmp_path):
     repository = swept.copy(tmp_path / "killed")
-    subprocess.run(["rm", "-rf", "cells", "mlflow.db", "mlartifacts"], cwd=repository.path, check=True)
-    subprocess.run(
-        ["rm", "-rf", "artifacts/counterfactuals", "artifacts/counterfactuals.parquet", "dvc.lock"],
-        cwd=repository.path,
-        check=True,
-    )
+    repository.forget()
     started = repository.start("pipelines.run", *SWEEP, "launch.cells_per_job=1")
     for line in started.stdout:
         if line.startswith("target_class=1"):
