@@ -46,7 +46,8 @@ def slurm(environment) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def ray_address(environment) -> str:
-    """host:port of the Ray cluster."""
+    """host:port of the Ray cluster, where the commands under test find it."""
+    os.environ.update({key: value for key, value in environment.items() if key.startswith("RAY_")})
     return reachable("Ray", environment["CFX_RAY_ADDRESS"])
 
 

@@ -22,11 +22,13 @@ PORTS = (
 )
 GPUS = 2
 CPUS = 4
+# Ray's name for "no node on another machine": with it all of Ray listens at 127.0.0.1 alone, and looks there.
+LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def configure(folder: Path, ports: dict[str, int]) -> dict[str, str]:
-    """Returns the address."""
-    return {"CFX_RAY_ADDRESS": f"127.0.0.1:{ports['port']}"}
+    """Returns the address, and what a client needs in its environment."""
+    return {"CFX_RAY_ADDRESS": f"127.0.0.1:{ports['port']}", **LOCAL}
 
 
 def daemons(folder: Path, ports: dict[str, int]) -> list[Daemon]:
@@ -44,8 +46,7 @@ def daemons(folder: Path, ports: dict[str, int]) -> list[Daemon]:
                 *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={scratch(ports)}"),
             ],
             lambda: listens(ports["port"]) and listens(ports["node_manager_port"]),
-            # Ray's name for "no node on another machine": with it all of Ray listens at 127.0.0.1 alone
-            {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+            LOCAL,
         )
     ]
 
