@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,10 +175,21 @@ def _check_launcher(launcher: str, settings: DictConfig) -> None:
         raise InputError(f"hydra/launcher={launcher}: is not installed; pip install '.[{launcher}]'")
     if launcher == "slurm":
         slurm.check()
-    if launcher == "ray" and settings.ray.init.address == "local":
+    if launcher == "ray":
+        _check_ray(str(settings.ray.init.address))
+
+
+def _check_ray(address: str) -> None:
+    if address == "local":
         # read when Ray is imported: it is to listen on this machine alone, and to ask for a token there, without a note
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    elif cluster := re.fullmatch(r"([^:/]+):(\d+)", address):
+        # Ray itself would try for minutes
+        try:
+            socket.create_connection((cluster[1], int(cluster[2])), timeout=10).close()
+        except OSError as error:
+            raise InputError(f"hydra.launcher.ray.init.address: nothing answers at {address} ({error})") from None
 
 
 @contextmanager

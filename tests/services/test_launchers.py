@@ -38,11 +38,15 @@ ENGINES = {
     "slurm": (*GPUS, "hydra.launcher.cpus_per_task=1"),
 }
 
+# Each cell is a job of its own.
+ALONE = "launch.cells_per_job=1"
+
 # A sweep in which one cell takes long enough to be hit, and the others seconds.
 FAST, SLOW = (500, 600), 6000
 UNEVEN = (
     *("-m", f"search.max_iter={','.join(map(str, (*FAST, SLOW)))}", "search.early_stop=100000"),
     *(override for override in SMALL if not override.startswith("search.max_iter")),
+    ALONE,
 )
 
 
@@ -59,7 +63,7 @@ def repository(swept, tmp_path) -> Repository:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_launcher_gives_the_records_of_one_process(swept, repository, slurm, engine):
-    done = repository.run("pipelines.run", *SWEEP, f"hydra/launcher={engine}", *ENGINES[engine])
+    done = repository.run("pipelines.run", *SWEEP, ALONE, f"hydra/launcher={engine}", *ENGINES[engine])
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     expected, records = swept.records(), repository.records()
@@ -93,7 +97,7 @@ def assert_no_device_is_shared(records: list[dict]) -> None:
 def test_a_joblib_worker_that_is_killed_leaves_what_is_finished(repository):
     command = ("pipelines.run", *UNEVEN, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     with driving(repository, *command) as driver:
-        wait_for_slow_cells(repository)
+        wait_for_slow_cells(repository, driver)
         workers = [
             process for process in psutil.process_iter() if named(process, "popen_loky") and is_below(process, driver)
         ]
@@ -109,7 +113,7 @@ def test_a_joblib_worker_that_is_killed_leaves_what_is_finished(repository):
 def test_ray_starts_a_job_again_whose_worker_is_killed(repository, ray_address):
     on_the_cluster = f"hydra.launcher.ray.init.address={ray_address}"
     with driving(repository, "pipelines.run", *UNEVEN, "hydra/launcher=ray", on_the_cluster) as driver:
-        wait_for_slow_cells(repository)
+        wait_for_slow_cells(repository, driver)
         (worker,) = (process for process in psutil.process_iter() if named(process, "ray::_run_job"))
         worker.kill()
     assert driver.returncode == 0, driver.said
@@ -121,7 +125,7 @@ def test_ray_starts_a_job_again_whose_worker_is_killed(repository, ray_address):
 def test_a_cancelled_slurm_job_is_missed_and_the_same_command_finishes_the_rest(repository, slurm):
     command = ("pipelines.run", *UNEVEN, "hydra/launcher=slurm")
     with driving(repository, *command) as driver:
-        wait_for_slow_cells(repository)
+        wait_for_slow_cells(repository, driver)
         slurm("scancel", only_job(slurm))
     assert_only_the_slow_cell_is_missing(repository, driver)
     before = repository.records()
@@ -132,7 +136,8 @@ def test_a_cancelled_slurm_job_is_missed_and_the_same_command_finishes_the_rest(
 
 def test_a_slurm_job_at_its_time_limit_is_missed(repository, slurm):
     endless = [override.replace(str(SLOW), "1000000") for override in UNEVEN]
-    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=25")
+    # Slurm warns up to 30 seconds sooner than it is told to
+    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1")
     with driving(repository, "pipelines.run", *endless, "hydra/launcher=slurm", *limit) as driver:
         pass
     assert_only_the_slow_cell_is_missing(repository, driver)
@@ -145,7 +150,7 @@ def test_a_preempted_slurm_job_and_one_whose_node_dies_are_queued_again(reposito
     # a job takes a whole node
     whole = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=4")
     with driving(repository, "pipelines.run", *two_slow, *whole) as driver:
-        wait_for_slow_cells(repository, 2)
+        wait_for_slow_cells(repository, driver, 2)
         slurm("scancel", "--signal=USR2", only_job(slurm, "n2"))
         kill_node("n1", slurm)
         wait_for(lambda: slurm("sinfo", "--noheader", "--nodes=n1", "--format=%t").startswith("down"))
@@ -157,7 +162,7 @@ def test_a_preempted_slurm_job_and_one_whose_node_dies_are_queued_again(reposito
 
 def test_an_interrupt_leaves_no_job_in_the_queue(repository, slurm):
     with driving(repository, "pipelines.run", *UNEVEN, "hydra/launcher=slurm") as driver:
-        wait_for_slow_cells(repository)
+        wait_for_slow_cells(repository, driver)
         driver.process.send_signal(signal.SIGINT)
     assert driver.returncode == 130 and "stopped: finished cells are kept" in driver.said
     assert "Traceback" not in driver.said
@@ -218,10 +223,11 @@ def statuses(repository: Repository) -> dict[str, list[str]]:
     return {kind: [run.info.status for run in repository.runs(kind)] for kind in ("sweep", "cell")}
 
 
-def wait_for_slow_cells(repository: Repository, number: int = 1) -> None:
+def wait_for_slow_cells(repository: Repository, driver: Driver, number: int = 1) -> None:
     """Wait until the fast cells are done and the slow ones well begun."""
 
     def begun() -> bool:
+        assert driver.process.poll() is None, "it has ended"
         at_work = list(repository.path.glob("cells/*.running.json"))
         return len(repository.records()) == len(FAST) and len(at_work) == number
 
@@ -237,10 +243,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def only_job(slurm: Callable[..., str], *nodes: str) -> str:
-    """The one job that runs, on the nodes or anywhere."""
+    """The one job that runs, on a node or anywhere, when the others have ended."""
     where = [f"--nodelist={node}" for node in nodes]
-    (job,) = slurm("squeue", "--noheader", "--states=RUNNING", "--format=%A", *where).split()
-    return job
+
+    def jobs() -> list[str]:
+        return slurm("squeue", "--noheader", "--states=RUNNING", "--format=%A", *where).split()
+
+    wait_for(lambda: len(jobs()) == 1)
+    return jobs()[0]
 
 
 def kill_node(node: str, slurm: Callable[..., str]) -> None:
