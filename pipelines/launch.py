@@ -69,7 +69,10 @@ def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str,
     except InputError:
         raise
     except Exception as error:
-        if isinstance(error, slurm.JobsGone) or type(error).__module__.split(".")[0] in ("joblib", "ray", "submitit"):
-            print(f"hydra/launcher={launcher}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        of_engine = type(error).__module__.split(".")[0] in ("joblib", "ray", "submitit")
+        # a cluster that does not take the driver is a ConnectionError of Ray's
+        if of_engine or isinstance(error, slurm.JobsGone | ConnectionError):
+            # submitit says in its second line what the state of the job is
+            print(f"hydra/launcher={launcher}: {' '.join(str(error).strip().splitlines()[:2])}", file=sys.stderr)
         else:
             traceback.print_exc()

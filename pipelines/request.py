@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,7 +80,7 @@ def compose(options: argparse.Namespace) -> Request:
         resolved = _resolved(config)
         choices = config.hydra.runtime.choices
         launcher = str(choices["hydra/launcher"])
-        _check_launcher(launcher, str(config.hydra.launcher._target_))
+        _check_launcher(launcher, config.hydra.launcher)
     return Request(
         params=params.from_config(_scientific(config), axes, variants),
         name=choices.get("experiment") or choices.get("sweep") or "counterfactuals",
@@ -163,8 +165,8 @@ def _tracking(section: Any) -> dict[str, Any]:
     return section
 
 
-def _check_launcher(launcher: str, target: str) -> None:
-    package = target.rpartition(".")[0].rpartition(".")[0]
+def _check_launcher(launcher: str, settings: DictConfig) -> None:
+    package = str(settings._target_).rpartition(".")[0].rpartition(".")[0]
     try:
         found = importlib.util.find_spec(package)
     except ModuleNotFoundError:
@@ -173,6 +175,21 @@ def _check_launcher(launcher: str, target: str) -> None:
         raise InputError(f"hydra/launcher={launcher}: is not installed; pip install '.[{launcher}]'")
     if launcher == "slurm":
         slurm.check()
+    if launcher == "ray":
+        _check_ray(str(settings.ray.init.address))
+
+
+def _check_ray(address: str) -> None:
+    if address == "local":
+        # read when Ray is imported: it is to listen on this machine alone, and to ask for a token there, without a note
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    elif cluster := re.fullmatch(r"([^:/]+):(\d+)", address):
+        # Ray itself would try for minutes
+        try:
+            socket.create_connection((cluster[1], int(cluster[2])), timeout=10).close()
+        except OSError as error:
+            raise InputError(f"hydra.launcher.ray.init.address: nothing answers at {address} ({error})") from None
 
 
 @contextmanager

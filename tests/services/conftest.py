@@ -9,15 +9,22 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.services.__main__ import home
+from tests.workflow.conftest import SWEEP, Repository, fresh
 
-# the clone after a small sweep; a fixture is known where its name is
-from tests.workflow.conftest import swept  # noqa: F401
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory) -> Repository:
+    """A clone after one small sweep over three target classes, in one process, each cell a job."""
+    repository = fresh(tmp_path_factory.mktemp("swept"))
+    done = repository.run("pipelines.run", *SWEEP, "launch.cells_per_job=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return repository
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +36,12 @@ def environment() -> dict[str, str]:
     return dict(line.split("=", 1) for line in written.read_text().splitlines())
 
 
-@pytest.fixture(scope="session")
-def slurm(environment) -> Callable[..., str]:
-    """A Slurm command: what it printed. SLURM_CONF is set, so that the commands under test find the cluster too."""
+@pytest.fixture
+def slurm(environment) -> Iterator[Callable[..., str]]:
+    """A Slurm command: what it printed. SLURM_CONF is set, so that the commands under test find the cluster too.
+
+    What a test leaves in the queue is cancelled.
+    """
     os.environ["SLURM_CONF"] = environment["SLURM_CONF"]
 
     def command(*arguments: str) -> str:
@@ -41,12 +51,14 @@ def slurm(environment) -> Callable[..., str]:
         command("scontrol", "ping")
     except (OSError, subprocess.SubprocessError) as error:
         missing(f"Slurm does not answer: {error}")
-    return command
+    yield command
+    command("scancel", "--me")
 
 
 @pytest.fixture(scope="session")
 def ray_address(environment) -> str:
-    """host:port of the Ray cluster."""
+    """host:port of the Ray cluster, where the commands under test find it."""
+    os.environ.update({key: value for key, value in environment.items() if key.startswith("RAY_")})
     return reachable("Ray", environment["CFX_RAY_ADDRESS"])
 
 

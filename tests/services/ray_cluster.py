@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import sys
 import tempfile
@@ -25,8 +26,25 @@ CPUS = 4
 
 
 def configure(folder: Path, ports: dict[str, int]) -> dict[str, str]:
-    """Returns the address."""
-    return {"CFX_RAY_ADDRESS": f"127.0.0.1:{ports['port']}"}
+    """Make the token that Ray asks for; returns the address, and what a client needs in its environment."""
+    token = _token(folder)
+    token.touch(0o600)
+    token.write_text(secrets.token_hex(32))
+    return {"CFX_RAY_ADDRESS": f"127.0.0.1:{ports['port']}", **client(folder)}
+
+
+def client(folder: Path) -> dict[str, str]:
+    """The environment of Ray and of what speaks to it."""
+    return {
+        # Ray's name for "no node on another machine": with it all of Ray listens at 127.0.0.1 alone, and looks there
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(_token(folder)),
+    }
+
+
+def _token(folder: Path) -> Path:
+    return folder / "ray.token"
 
 
 def daemons(folder: Path, ports: dict[str, int]) -> list[Daemon]:
@@ -44,8 +62,7 @@ def daemons(folder: Path, ports: dict[str, int]) -> list[Daemon]:
                 *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={scratch(ports)}"),
             ],
             lambda: listens(ports["port"]) and listens(ports["node_manager_port"]),
-            # Ray's name for "no node on another machine": with it all of Ray listens at 127.0.0.1 alone
-            {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+            client(folder),
         )
     ]
 

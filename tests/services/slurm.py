@@ -25,14 +25,14 @@ from tests.services.daemon import Daemon, running, succeeds
 PORTS = ("slurmctld", "slurmdbd", "n1", "n2")
 NODES = ("n1", "n2")
 
-# The times are short, so that what is dead is noticed within a test: a node by SlurmdTimeout, a job that does not
-# end by itself after KillWait, all in seconds.
+# The times, in seconds, are short, so that a test need not wait: a dead node is noticed after SlurmdTimeout, a job that
+# does not end by itself is killed after KillWait, one that is queued again may start after cred_expire.
 SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
 SlurmdUser={user}
-AuthInfo=socket={folder}/run/munge.socket
+AuthInfo=socket={folder}/run/munge.socket,cred_expire=15
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldPort={ports[slurmctld]}
 SlurmctldPidFile={folder}/slurm/slurmctld.pid

@@ -52,7 +52,7 @@ def test_postgres_asks_for_the_password(postgres_url):
 
 
 def test_secrets_are_their_owners_alone(environment):
-    for name in ("environment", "slurm/munge.key", "slurm/slurmdbd.conf", "postgres/password", "mariadb"):
+    for name in ("environment", "slurm/munge.key", "slurm/slurmdbd.conf", "postgres/password", "mariadb", "ray.token"):
         assert (home() / name).stat().st_mode & 0o077 == 0, name
 
 
