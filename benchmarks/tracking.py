@@ -57,9 +57,9 @@ def make(cells, instances):
     Dataset(x, y, x, y).save(artifacts.DATA)
     made = []
     for number in range(cells):
-        cell = Cell(
-            f"{number:032}", {"lam_init": 0.1 + number}, Wachter(lam_init=0.1 + number), tuple(range(instances))
-        )
+        method = Wachter(lam_init=0.1 + number)
+        swept = {"lam_init": method.lam_init}
+        cell = Cell(f"{number:032}", {}, swept, method, tuple(range(instances)), artifacts.LATEST)
         measures = pd.DataFrame({name: random.uniform(size=instances) for name in ("im1", "im2", "oracle")})
         now = "2026-01-01T00:00:00.000+00:00"
         store.keep(cell.id, result(cell, x, random), measures, {"host": "here", "started": now, "finished": now})

@@ -118,7 +118,7 @@ def asked(chosen: Params) -> dict[str, Any]:
 def datasets(chosen: Params) -> list[DatasetInput]:
     """The prepared data, as MLflow shows datasets; where variants share one it is there once."""
     sources = [(variant.data.name, variant.trained) for variant in chosen.variants]
-    cards = {}
+    cards: dict[str, tuple[str, Trained, dict[str, Any]]] = {}
     for name, trained in sources or [(chosen.data.name, artifacts.LATEST)]:
         card = json.loads(trained.data_card.read_text())
         cards.setdefault(card["sha256"], (name, trained, card))

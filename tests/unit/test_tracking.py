@@ -46,7 +46,9 @@ def made(target_class: int | str, instances: tuple[int, ...], found: list[bool],
     """A finished cell in the store."""
     n = len(instances)
     name = f"{target_class}-{len(instances)}"
-    cell = Cell(name, {}, {"target_class": target_class}, Wachter(target_class=target_class), instances, artifacts.LATEST)
+    cell = Cell(
+        name, {}, {"target_class": target_class}, Wachter(target_class=target_class), instances, artifacts.LATEST
+    )
     result = Result(
         method="wachter",
         x=np.zeros((n, 4, 4, 1), np.float32),
@@ -149,7 +151,9 @@ def test_the_contact_sheet_has_a_row_an_instance_and_a_column_a_cell():
     sweep = [made(target, (4, 2), [True, target != 2], [1, 1]) for target in range(3)]
     few = projection.contact_sheet(sweep)
     assert isinstance(few, Image.Image)
-    more = projection.contact_sheet([*sweep, Cell("absent", {}, {"target_class": 9}, Wachter(), (4, 2), artifacts.LATEST)])
+    more = projection.contact_sheet(
+        [*sweep, Cell("absent", {}, {"target_class": 9}, Wachter(), (4, 2), artifacts.LATEST)]
+    )
     assert more.width > few.width and more.height == few.height
     longer = projection.contact_sheet([made(target, (4, 2, 5), 3 * [True], [1, 1, 1]) for target in range(3)])
     assert longer.width == few.width and longer.height > few.height
