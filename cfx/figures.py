@@ -29,6 +29,7 @@ FeatureRange = tuple[ArrayLike, ArrayLike]
 _PANEL = 168  # pixels of a panel's longer side, about
 _STEP = 84  # the same for a step of an evolution, of which there are many
 _STEPS_A_LINE = 7
+_SHEET_COLUMNS = 12
 _GAP = 12
 _FONT_SIZE = 13
 _LINE = 19  # pixels from one line of text to the next
@@ -258,3 +259,47 @@ def _width(text: str) -> int:
 
 def _write(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, anchor: str) -> None:
     draw.text(place, text, fill=_INK, font=_font(), anchor=anchor)
+
+
+def contact_sheet(
+    instances: np.ndarray,
+    axes: Sequence[str],
+    columns: Sequence[tuple[Sequence[str], Sequence[tuple[np.ndarray | None, Sequence[str]]]]],
+    feature_range: FeatureRange = FEATURE_RANGE,
+) -> Image.Image:
+    """Instances, a row each, and beside them their counterfactuals from many searches, a column each.
+
+    instances: (rows, *shape). axes: what the searches differ in. columns: for each search its value on each axis, and
+    for each instance the counterfactual, or None where there is none, with two lines of text about it. After twelve
+    columns the sheet goes on below, with the instances once more.
+    """
+    blank = Image.new("L", input_image(instances[0], feature_range).size, "white")
+    first = [_tile(input_image(x, feature_range), _STEP, below=["original", ""]) for x in instances]
+    lines = []
+    for start in range(0, len(columns), _SHEET_COLUMNS):
+        stacks = [[_heading(axes), *first]]
+        for values, entries in columns[start : start + _SHEET_COLUMNS]:
+            found = [blank if x is None else input_image(x, feature_range) for x, _ in entries]
+            tiles = [_tile(image, _STEP, below=below) for image, (_, below) in zip(found, entries, strict=True)]
+            stacks.append([_heading(values), *tiles])
+        lines.append(_side_by_side([_stack(stack) for stack in stacks]))
+    return _on_ground(lines)
+
+
+def _heading(lines: Sequence[str]) -> Image.Image:
+    heading = Image.new("RGB", (max(map(_width, lines)), _LINE * len(lines)), _GROUND)
+    draw = ImageDraw.Draw(heading)
+    for row, line in enumerate(lines):
+        _write(draw, (heading.width / 2, _LINE * (row + 0.5)), line, "mm")
+    return heading
+
+
+def _stack(tiles: Sequence[Image.Image]) -> Image.Image:
+    """Tiles below each other, each in the middle."""
+    width = max(tile.width for tile in tiles)
+    column = Image.new("RGB", (width, sum(tile.height + _GAP for tile in tiles) - _GAP), _GROUND)
+    top = 0
+    for tile in tiles:
+        column.paste(tile, ((width - tile.width) // 2, top))
+        top += tile.height + _GAP
+    return column

@@ -70,18 +70,5 @@ def measure(
     return pd.DataFrame(measures)
 
 
-def totals(table: pd.DataFrame) -> dict[str, float]:
-    """What cells and sweeps are compared by, from a table with the columns of `Result.frame` and of `measure`.
-
-    validity: the share of the rows that are found, in [0, 1]. oracle_score: the share of the found that the oracle
-    sees in the same class, in [0, 1]. l1_median, l2_median, l0_median, im1_median, im2_median: of the found. What no
-    row has a value for is left out.
-    """
-    found = table[table["found"]]
-    values = {"validity": table["found"].mean(), "oracle_score": found["oracle"].mean()}
-    values |= {f"{column}_median": found[column].median() for column in ("l1", "l2", "l0", "im1", "im2")}
-    return {name: float(value) for name, value in values.items() if not np.isnan(value)}
-
-
 def _squared_length(x: np.ndarray) -> np.ndarray:
     return np.square(x, dtype=np.float64).reshape(len(x), -1).sum(axis=1)

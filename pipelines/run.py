@@ -90,7 +90,7 @@ def sweep(asked: Request) -> int:
             tracking.bring_in_line(mlflow, parent, planned)
         finally:
             tracking.close(mlflow, parent, status)
-    show(planned, asked.tracking["uri"])
+    show(planned, asked.tracking["uri"], tracking.comparison(mlflow, parent))
     return 0 if status == "FINISHED" else 1
 
 
@@ -112,7 +112,7 @@ def train(chosen: Params) -> None:
         bring(chosen)
 
 
-def show(planned: list[Cell], uri: str) -> None:
+def show(planned: list[Cell], uri: str, comparison: str) -> None:
     """Print what was found, what failed, and where to look at it."""
     frame = pd.read_parquet(artifacts.TABLE)
     if len(frame):
@@ -121,10 +121,12 @@ def show(planned: list[Cell], uri: str) -> None:
         if not store.has(cell.id):
             reason = (store.failure(cell.id) or {"error": "it did not run to its end"})["error"]
             print(f"missing: {cell.name}: {reason}", file=sys.stderr)
-    console.print(f"report: {artifacts.REPORT / 'index.html'}")
-    mlflow = Path(sys.executable).with_name("mlflow")
-    shown = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
-    console.print(f"runs:   {shown} ui --backend-store-uri {uri}", markup=False)
+    console.print(f"report:  {artifacts.REPORT / 'index.html'}")
+    if not uri.startswith("http"):
+        mlflow = Path(sys.executable).with_name("mlflow")
+        shown = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
+        console.print(f"runs:    {shown} ui --backend-store-uri {uri}", markup=False)
+    console.print(f"compare: {comparison}", markup=False)
 
 
 def show_table(frame: pd.DataFrame) -> None:

@@ -8,39 +8,37 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
-from PIL import Image
+from mlflow.entities import Experiment, Metric, Param, Run, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_LOGGED_ARTIFACTS,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+)
 
-from cfx import data, figures, metrics
 from cfx.errors import InputError
-from cfx.methods import Method
-from cfx.result import Result
-from pipelines import artifacts, cells, provenance, store
+from pipelines import artifacts, cells, explain, params, projection, provenance, store, view
 from pipelines.cells import Cell
 from pipelines.params import Params
 
-# What a counterfactual is measured by: a metric each, at step = its place in the cell.
-METRICS = (
-    *("probability", "l1", "l2", "l0", "im1", "im2", "oracle", "lam", "runtime_s", "iterations"),
-    *("found", "original_class", "cf_class", "instance"),
-)
-# MLflow's image view slows down beyond about this many.
-PICTURES = 10
 # What MLflow takes in one request.
 METRICS_AT_ONCE = 1000
-PARAM_LENGTH = 6000
+PARAM_LENGTH, TAG_LENGTH = 6000, 8000
+# Files of a run.
+TABLE, SHEET = "counterfactuals.json", "contact_sheet.png"
 
 
 @dataclass(frozen=True)
@@ -49,55 +47,59 @@ class Tracking:
 
     client: MlflowClient
     experiment_id: str
+    ui: str
+    """The address of its UI."""
 
 
-def connect(uri: str, artifacts: str, experiment: str) -> Tracking:
-    """Open the store, making the database and the experiment where there is none.
+def connect(uri: str, artifacts: str | None, experiment: str, ui: str) -> Tracking:
+    """Open the store, making the database and the experiment where there is none. The arguments are conf/tracking.
 
-    Raises InputError where the store does not answer.
+    artifacts: the folder or URI of a new experiment's files; None leaves it to the server.
+    Raises InputError where the store does not answer, and for an address that holds credentials.
     """
-    # seconds, not minutes, until a server that is not there is reported; an explicit setting stands
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    for address in (uri, ui):
+        _refuse_credentials(address)
     # the making of a database is no news
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            return Tracking(client, client.create_experiment(experiment, Path(artifacts).resolve().as_uri()))
+        with _impatient():
+            client = MlflowClient(tracking_uri=uri)
+            found = client.get_experiment_by_name(experiment) or _create(client, experiment, artifacts)
     except Exception as error:  # sqlalchemy, requests and mlflow each have their own
-        reason = _without_credentials(f"the MLflow store at {uri} does not answer ({str(error).splitlines()[0]})")
-        raise InputError(f"tracking.uri: {reason}") from error
-    if found.lifecycle_stage != "active":
+        reason = f"the MLflow store at {uri} does not answer ({str(error).splitlines()[0]})"
+        raise InputError(f"tracking.uri: {_without_credentials(reason)}") from error
+    if found is None or found.lifecycle_stage != "active":
         raise InputError(f"tracking.experiment: {experiment} was deleted in MLflow; restore it or use another name")
-    return Tracking(client, found.experiment_id)
+    return Tracking(client, found.experiment_id, ui.rstrip("/"))
 
 
-def parent_run(tracking: Tracking, sweep: list[Cell], params: Params, name: str, command: str) -> Run:
+def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str, command: str) -> Run:
     """This sweep's run: the one that is there, or a new one with what all of its cells share."""
-    identity = cells.sweep_sha256(sweep)
+    client, identity = tracking.client, cells.sweep_sha256(sweep)
     for run in _runs(tracking, f"tags.`cfx.kind` = 'sweep' and tags.`cfx.sweep` = '{identity}'"):
         if "cfx.described" in run.data.tags:
             return run
         _remove(tracking, run)
     tags = {MLFLOW_SOURCE_NAME: "pipelines.run", "cfx.kind": "sweep", "cfx.sweep": identity, "cfx.command": command}
-    run_id = tracking.client.create_run(
-        tracking.experiment_id, tags=tags | provenance.tags(), run_name=name
-    ).info.run_id
-    _log_params(tracking, run_id, dict(_flat(params.model_dump(mode="json"))))
-    tracking.client.log_inputs(run_id, datasets=[_dataset(params.data.name)])
-    _log_training(tracking, run_id)
-    tracking.client.log_artifact(run_id, "params.yaml")
-    tracking.client.set_tag(run_id, "cfx.described", "yes")
-    return tracking.client.get_run(run_id)
+    run = client.create_run(tracking.experiment_id, tags=tags | provenance.tags(), run_name=name)
+    run_id = run.info.run_id
+    _log_params(tracking, run_id, projection.asked(chosen))
+    client.log_inputs(run_id, datasets=projection.datasets(chosen))
+    client.log_artifact(run_id, str(params.PATH))
+    if not chosen.variants:
+        trained = artifacts.LATEST
+        _log_metrics(tracking, run_id, projection.worth(trained, _now()) + projection.training(trained, _now()))
+        client.log_artifact(run_id, str(trained.confusion))
+        client.log_artifact(run_id, str(trained.model), "model")
+    _show(tracking, run, sweep)
+    client.set_tag(run_id, MLFLOW_RUN_NOTE, projection.note(tracking.experiment_id, run_id, sweep))
+    client.set_tag(run_id, "cfx.described", "yes")
+    return client.get_run(run_id)
 
 
 def bring_in_line(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> None:
     """Make the child runs say what the records say: one finished run a finished cell, one failed run a failed one."""
-    logged: dict[str, list[Run]] = {}
-    for run in _runs(tracking, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"):
-        logged.setdefault(run.data.tags["cfx.cell"], []).append(run)
+    logged = _children(tracking, parent)
     for cell in sweep:
         status = "FINISHED" if store.has(cell.id) else "FAILED"
         right = [run for run in logged.get(cell.id, []) if run.info.status == status]
@@ -120,7 +122,7 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
     client = tracking.client
     tags = {MLFLOW_PARENT_RUN_ID: parent, MLFLOW_SOURCE_NAME: "pipelines.run", "cfx.kind": "cell", "cfx.cell": cell.id}
     started, finished = (_milliseconds(about[key]) for key in ("started", "finished"))
-    tags |= {"cfx.host": about["host"]} | ({"cfx.error": failure["error"][:PARAM_LENGTH]} if failure else {})
+    tags |= {"cfx.host": about["host"]} | ({"cfx.error": failure["error"][:TAG_LENGTH]} if failure else {})
     run_id = client.create_run(tracking.experiment_id, started, tags, cell.name).info.run_id
     asked = {"method": cell.method.name, **asdict(cell.method), "instances": len(cell.instances)} | cell.upstream
     _log_params(tracking, run_id, asked)
@@ -130,12 +132,28 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
 
 
 def log_outcome(tracking: Tracking, parent: str) -> None:
-    """Give the sweep's run the table, the totals and the report that stand in the artefacts."""
-    table = pd.read_parquet(artifacts.TABLE)
-    tracking.client.log_text(parent, table.to_csv(index=False), "counterfactuals.csv")
+    """Give the sweep's run the table, the measures, the contact sheet and the report of what is in the artefacts."""
+    client, sweep, table = tracking.client, cells.of_sweep(params.read()), pd.read_parquet(artifacts.TABLE)
     if len(table):
-        _log_metrics(tracking, parent, [Metric(key, value, 0, 0) for key, value in _totals(table).items()])
-    tracking.client.log_artifact(parent, str(artifacts.REPORT / "index.html"), "report")
+        _log_table(tracking, parent, table)
+        client.log_text(parent, table.to_csv(index=False), "counterfactuals.csv")
+        _log_metrics(tracking, parent, projection.measures(table, _now()))
+        client.log_image(parent, projection.contact_sheet(sweep), artifact_file=SHEET)
+    client.log_artifact(parent, str(artifacts.REPORT / "index.html"), "report")
+    client.set_tag(parent, MLFLOW_RUN_NOTE, projection.note(tracking.experiment_id, parent, sweep, SHEET))
+
+
+def links(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> dict[str, str]:
+    """Where the runs are in the UI: of the sweep under "sweep", and under its id of each cell that has one."""
+    runs = {cell: logged[0].info.run_id for cell, logged in _children(tracking, parent).items()}
+    wanted = {cell.id: runs[cell.id] for cell in sweep if cell.id in runs} | {"sweep": parent}
+    start = f"{tracking.ui}/#/experiments/{tracking.experiment_id}/runs"
+    return {name: f"{start}/{run_id}?{view.KIND}" for name, run_id in wanted.items()}
+
+
+def comparison(tracking: Tracking, parent: str) -> str:
+    """Where the UI compares the cells of a sweep."""
+    return f"{tracking.ui}/{view.link(tracking.experiment_id, parent)}"
 
 
 def close(tracking: Tracking, parent: str, status: str) -> None:
@@ -144,30 +162,35 @@ def close(tracking: Tracking, parent: str, status: str) -> None:
         tracking.client.set_terminated(parent, status)
 
 
+def _create(client: MlflowClient, name: str, artifacts: str | None) -> Experiment | None:
+    place = artifacts if artifacts is None or "://" in artifacts else Path(artifacts).resolve().as_uri()
+    try:
+        client.create_experiment(name, place, {MLFLOW_RUN_NOTE: projection.EXPERIMENT_NOTE + projection.meanings()})
+    except MlflowException as error:
+        # another sweep was faster
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.get_experiment_by_name(name)
+
+
+def _show(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
+    """Give the sweep a view in MLflow's UI, in place of the oldest where there are many."""
+    started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+    name = f"{run.info.run_name}, {len(sweep)} cells, {started}"
+    saved = view.of_sweep(run.info.run_id, name, list(sweep[0].swept), run.info.start_time)
+    tracking.client.set_experiment_tag(tracking.experiment_id, view.tag(run.info.run_id), saved)
+    for tag in view.outdated(tracking.client.get_experiment(tracking.experiment_id).tags):
+        tracking.client.delete_experiment_tag(tracking.experiment_id, tag)
+
+
 def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> None:
-    result = Result.load(store.result_path(cell.id))
-    table = store.table(cell.id)
-    values = table[list(METRICS)].astype(float)
-    _log_metrics(
-        tracking,
-        run_id,
-        [Metric(key, value, timestamp, step) for key in METRICS for step, value in enumerate(values[key])]
-        + [Metric(key, value, timestamp, 0) for key, value in _totals(table).items()],
-    )
-    tracking.client.log_text(run_id, table.to_csv(index=False), "counterfactuals.csv")
-    for step, picture in enumerate(_pictures(result, cell.method)):
-        tracking.client.log_image(run_id, picture, key="counterfactual", step=step)
-
-
-def _log_training(tracking: Tracking, run_id: str) -> None:
-    measured = json.loads(artifacts.METRICS.read_text()) | json.loads(artifacts.JUDGES_METRICS.read_text())
-    values = [Metric(key, value, 0, 0) for key, value in measured.items()]
-    for row in pd.read_csv(artifacts.HISTORY).to_dict("records"):
-        epoch = int(row.pop("epoch"))
-        values += [Metric(f"training_{key}", value, 0, epoch) for key, value in row.items()]
-    _log_metrics(tracking, run_id, values)
-    tracking.client.log_artifact(run_id, str(artifacts.CONFUSION))
-    tracking.client.log_artifact(run_id, str(artifacts.MODEL), "model")
+    table = explain.table(cell)
+    classifier = projection.worth(cell.trained, timestamp) if cell.upstream else []
+    measured = projection.measures(table, timestamp) + projection.steps(table, timestamp)
+    _log_metrics(tracking, run_id, classifier + measured)
+    _log_table(tracking, run_id, table)
+    for instance, picture in projection.pictures(cell):
+        tracking.client.log_image(run_id, picture, key="counterfactual", step=instance)
 
 
 def _log_params(tracking: Tracking, run_id: str, values: Mapping[str, Any]) -> None:
@@ -175,47 +198,22 @@ def _log_params(tracking: Tracking, run_id: str, values: Mapping[str, Any]) -> N
 
 
 def _log_metrics(tracking: Tracking, run_id: str, values: list[Metric]) -> None:
-    # what has no value (a lambda that was not needed, a measure of what was not found) is not logged
-    values = [metric for metric in values if math.isfinite(metric.value)]
     for first in range(0, len(values), METRICS_AT_ONCE):
         tracking.client.log_batch(run_id, metrics=values[first : first + METRICS_AT_ONCE])
 
 
-def _totals(table: pd.DataFrame) -> dict[str, float]:
-    """What a cell or a sweep is compared by at a glance."""
-    return metrics.totals(table) | {"runtime_s_total": table["runtime_s"].sum()}
+def _log_table(tracking: Tracking, run_id: str, table: pd.DataFrame) -> None:
+    """Log a table so that the UI shows it as one, as `mlflow.log_table` does; but that appends to one that is there."""
+    tracking.client.log_text(run_id, table.to_json(orient="split", index=False), TABLE)
+    tracking.client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": TABLE, "type": "table"}]))
 
 
-def _pictures(result: Result, method: Method) -> Iterator[Image.Image]:
-    places = result.instance[:PICTURES]
-    originals = data.read_npz(artifacts.DATA, ("x_test",))["x_test"][places]
-    for i, original in enumerate(originals):
-        caption = figures.caption(
-            result.original_class[i], result.cf_class[i], result.probability[i], result.l1[i], result.found[i]
-        )
-        yield figures.counterfactual_picture(original, result.x[i], caption, method.feature_range)
-
-
-def _dataset(name: str) -> DatasetInput:
-    card = json.loads(artifacts.DATA_CARD.read_text())
-    return DatasetInput(
-        Dataset(
-            name=name,
-            digest=card["sha256"][:36],
-            source_type="local",
-            source=json.dumps({"uri": str(artifacts.DATA)}),
-            profile=json.dumps({key: card[key] for key in ("classes", "input_shape", "train", "test")}),
-        ),
-        tags=[InputTag(MLFLOW_DATASET_CONTEXT, "explained")],
-    )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _children(tracking: Tracking, parent: str) -> dict[str, list[Run]]:
+    """The runs of a sweep's cells, by cell."""
+    logged: dict[str, list[Run]] = {}
+    for run in _runs(tracking, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"):
+        logged.setdefault(run.data.tags["cfx.cell"], []).append(run)
+    return logged
 
 
 def _runs(tracking: Tracking, query: str) -> list[Run]:
@@ -234,8 +232,36 @@ def _remove(tracking: Tracking, run: Run) -> None:
     tracking.client.delete_run(run.info.run_id)
 
 
+def _now() -> int:
+    return round(time.time() * 1000)
+
+
 def _milliseconds(time: str) -> int:
     return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Report a server that is not there in seconds; one that goes away in the middle of a sweep is waited for, minutes.
+
+    An explicit setting stands.
+    """
+    hasty = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    added = {key: value for key, value in hasty.items() if key not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            del os.environ[key]
+
+
+def _refuse_credentials(uri: str) -> None:
+    """Raise InputError for an address that holds credentials: it would end up in logs, messages and parameters."""
+    is_server = uri.startswith(("http:", "https:"))
+    if ("@" in uri if is_server else re.search(r"^(?!sqlite).*://[^@]*:.*@", uri)) or re.search("[?&]password=", uri):
+        instead = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if is_server else "PGPASSWORD"
+        raise InputError(f"tracking: an address holds a user name or a password; take it out and set {instead}")
 
 
 def _without_credentials(text: str) -> str:

@@ -93,16 +93,3 @@ def test_every_row_is_judged_by_its_own_classes_however_many_there_are():
     ]
     assert np.array_equal(whole, np.concatenate(alone))
     assert whole["oracle"].tolist() == (classes[:, 0] == 2).tolist()
-
-
-def test_totals_are_of_what_was_found():
-    given = result(np.full((4, 2), 0.3), 1, 0, [True, True, True, False])
-    table = given.frame().assign(l1=[1, 3, 5, 99], im1=[0.5, 0.7, np.nan, np.nan], im2=0.1, oracle=[1, 1, 0, np.nan])
-    expected = {"validity": 3 / 4, "oracle_score": 2 / 3, "l1_median": 3, "im1_median": 0.6, "im2_median": 0.1}
-    assert metrics.totals(table) == pytest.approx(expected | {"l2_median": 1, "l0_median": 1})
-
-
-def test_totals_without_any_counterfactual_say_only_that():
-    given = result(np.zeros((2, 2)), 0, 0, False)
-    table = given.frame().join(metrics.measure(given, onto_axes(0, 1, 1), always(0)))
-    assert metrics.totals(table) == {"validity": 0}

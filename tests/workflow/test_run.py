@@ -43,7 +43,7 @@ def test_mlflow_holds_a_parent_and_a_child_for_each_cell(swept):
     (parent,), children = swept.runs("sweep"), swept.runs("cell")
     assert parent.info.status == "FINISHED" and parent.info.run_name == "targets"
     assert parent.data.params["training.epochs"] == "3" and "test_accuracy" in parent.data.metrics
-    assert {"oracle_test_accuracy", "validity", "oracle_score", "im1_median"} <= set(parent.data.metrics)
+    assert {"judges/oracle_test_accuracy", "validity", "l1", "quality/im1"} <= set(parent.data.metrics)
     assert {"mlflow.source.git.commit", "cfx.git_dirty", "cfx.sha256.requirements.lock"} <= set(parent.data.tags)
     assert parent.data.tags["cfx.git_dirty"] == "no"
     assert {child.info.run_name for child in children} == {"target_class=0", "target_class=1", "target_class=other"}
@@ -53,10 +53,10 @@ def test_mlflow_holds_a_parent_and_a_child_for_each_cell(swept):
         assert child.info.status == "FINISHED"
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert child.data.params["target_class"] == row["target_class"] and float(child.data.params["lam_init"]) == 0.1
-        for metric in ("probability", "l1", "runtime_s", "im1", "im2", "oracle"):
-            assert child.data.metrics[metric] == pytest.approx(row[metric])
+        for metric in ("probability", "l1", "runtime_s", "quality/im1", "quality/im2", "quality/oracle"):
+            assert child.data.metrics[metric] == pytest.approx(row[metric.removeprefix("quality/")])
         folder = swept.path / "mlartifacts" / child.info.run_id / "artifacts"
-        assert (folder / "counterfactuals.csv").exists() and list(folder.glob("images/*.png"))
+        assert (folder / "counterfactuals.json").exists() and list(folder.glob("images/*.png"))
     assert not rows
 
 
