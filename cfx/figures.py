@@ -1,9 +1,8 @@
-"""What a person looks at: a counterfactual beside its instance, how it evolved over lambda, how good the classifier is.
+"""A counterfactual as a picture: beside its instance, what was changed, and how it evolved over lambda.
 
-A run of a thousand counterfactuals draws a thousand pictures, so those are composed of pixels with Pillow (about a
-millisecond each, every pixel of the input a square of whole pixels); only the charts with axes pay for matplotlib, as
-figures of their own without pyplot's global state. Inputs are images (height, width, channels) or tables (features,),
-which are drawn as bars. Needs no TensorFlow.
+A run of a thousand counterfactuals draws a thousand pictures, so they are composed of pixels with Pillow: about a
+millisecond each, every pixel of the input a square of whole pixels. Inputs are images (height, width, channels) or
+tables (features,), which are drawn as bars. Charts with axes are in `cfx.charts`. Needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -14,11 +13,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
@@ -33,11 +28,9 @@ _SHEET_COLUMNS = 12
 _GAP = 12
 _FONT_SIZE = 13
 _LINE = 19  # pixels from one line of text to the next
-_LEGIBLE = 20  # classes up to which a confusion matrix has room for its numbers
 _BAR = 4  # pixels of a table's feature, one of them the gap to the next
 _BAR_ROWS = 48  # pixels of the full height, at least
 _INK, _FAINT, _GROUND = "#1c1e21", "#9aa0a6", "#ffffff"
-_TRAINING, _TEST = "#0072b2", "#d55e00"  # told apart with any colour vision (Okabe and Ito 2008)
 _DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)  # an odd number: no change has a colour of its own
 
 
@@ -116,59 +109,6 @@ def evolution_strip(
         tiles.append(_tile(input_image(x, feature_range), _STEP, below=lines))
     lines_of_tiles = [tiles[start : start + _STEPS_A_LINE] for start in range(0, len(tiles), _STEPS_A_LINE)]
     return _on_ground([_side_by_side(line) for line in lines_of_tiles])
-
-
-def confusion_figure(actual: ArrayLike, predicted: ArrayLike, ink: str = _INK) -> Figure:
-    """The confusion matrix of integer classes, coloured by the share of the actual class.
-
-    ink: the colour of text and lines. Cells are tinted, not filled, so that the figure also suits a dark ground.
-    """
-    classes = int(max(np.max(actual), np.max(predicted))) + 1
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (np.asarray(actual), np.asarray(predicted)), 1)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    # the square root lets a handful of mistakes be seen beside hundreds of hits
-    tint = np.sqrt(share)
-    cells = np.concatenate([np.broadcast_to(to_rgba(_TRAINING)[:3], (*share.shape, 3)), tint[..., None]], axis=2)
-
-    side = min(max(3.0, 0.42 * classes + 0.8), 9.0)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot(xlabel="predicted", ylabel="actual")
-    axes.imshow(cells, interpolation="nearest")
-    if classes <= _LEGIBLE:
-        axes.set(xticks=range(classes), yticks=range(classes))
-        for row, column in np.argwhere(counts):
-            colour = "white" if tint[row, column] > 0.6 else ink
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    _style(axes, ink)
-    axes.tick_params(length=0)
-    return figure
-
-
-def history_figure(history: pd.DataFrame, ink: str = _INK) -> Figure:
-    """Loss and accuracy after each epoch, on the training and on the test split.
-
-    history: the columns epoch, loss, accuracy, test_loss, test_accuracy. ink: the colour of text and lines.
-    """
-    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
-    for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for column, name, colour in ((measure, "training", _TRAINING), (f"test_{measure}", "test", _TEST)):
-            axes.plot(history["epoch"], history[column], marker="o", markersize=3, color=colour, label=name)
-        axes.set(xlabel="epoch", ylabel=measure)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(color=ink, alpha=0.15, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, labelcolor=ink)
-        _style(axes, ink)
-    return figure
-
-
-def _style(axes: Axes, ink: str) -> None:
-    axes.tick_params(colors=ink, which="both")
-    axes.xaxis.label.set_color(ink)
-    axes.yaxis.label.set_color(ink)
-    axes.spines[:].set_color(ink)
-    axes.patch.set_alpha(0)
 
 
 def _span(feature_range: FeatureRange) -> np.ndarray:

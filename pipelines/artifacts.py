@@ -86,6 +86,7 @@ TABLE = ROOT / "counterfactuals.parquet"
 RESULTS = ROOT / "counterfactuals"
 
 REPORT = ROOT / "report"
+RUNS = ROOT / "runs.json"  # written by the driver: where MLflow's UI shows each cell
 
 # What a sweep over the data, the model or the training compares, a folder each.
 MODELS = Path("models")

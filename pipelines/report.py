@@ -1,85 +1,119 @@
 """Stage `report`: one page that shows what was run and what came out.   python -m pipelines.report
 
-Writes artifacts/report/index.html, which holds its pictures and asks no other file or host for anything, and beside it
-pictures/, the same as captioned PNG files for a paper. The same artefacts give the same bytes: no date is in it.
+Writes artifacts/report/: index.html, which holds its pictures and asks no other file or host for anything, and beside
+it what goes into a paper: pictures/ (captioned PNG), figures/ (PDF) and tables/ (CSV and LaTeX). The same artefacts, by
+the same code, give the same bytes: no date is in it.
 """
 
 from __future__ import annotations
 
-import base64
 import io
-import itertools
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
-from PIL import Image
 
-from cfx import data, figures, models
+from cfx import charts, models
 from cfx.files import replacing
-from cfx.result import Result
-from pipelines import artifacts, cells, params, store
+from pipelines import artifacts, cells, gallery, params, provenance, recipe, tables
+from pipelines.artifacts import Trained
 from pipelines.cells import Cell
-from pipelines.params import Params
+from pipelines.params import Params, Upstream
 from pipelines.terminal import user_errors
 
-# How many counterfactuals are shown with their pictures, so that the page stays one that opens at once.
-SHOWN = 100
-# Embedded images have about this many pixels a side: smaller ones are enlarged pixel by pixel, for printers blur them.
-_SIDE = 224
-# The colour of text in figures on a light and on a dark ground, as in report.html.j2.
+# How many rows of a table the page holds: more would keep a browser busy for seconds. The files hold them all.
+ROWS = 5000
+# The colour of text in figures on a light and on a dark ground, as in report.css.
 _LIGHT, _DARK = "#1c1e21", "#e4e6eb"
+# Fonts as TrueType, as journals ask for, and identifiers that are the same each time.
+_VECTOR: Any = {"pdf.fonttype": 42, "svg.hashsalt": "report"}
+_MEASURES = {"l1": "L1", "probability": "probability", "runtime_s": "runtime, s"}
 
 
 def main() -> None:
     """Run the stage."""
     chosen = params.read()
     sweep = cells.of_sweep(chosen)
-    table = pd.read_parquet(artifacts.TABLE)
-    tables = {str(cell): rows for cell, rows in table.groupby("cell")} if len(table) else {}
-    finished = [cell for cell in sweep if cell.id in tables]
-    asked = sum(len(cell.instances) for cell in sweep)
+    trained = {cell.trained: cell.upstream for cell in sweep}
+    table = tables.of_counterfactuals(sweep, pd.read_parquet(artifacts.TABLE))
+    of_cells = tables.of_cells(sweep, table)
+    classes = tables.of_classes(table)
+    shown = gallery.chosen(sweep, table)
     with replacing(artifacts.REPORT) as folder:
-        pictures = folder / "pictures"
-        pictures.mkdir(parents=True)
-        page = render(
-            run=what_was_run(chosen, sweep),
-            classifier=classifier(pictures),
-            headline=headline(asked, [tables[cell.id] for cell in finished]),
-            axes=_axes(sweep[0]),
-            summary=[summary(cell, tables.get(cell.id)) for cell in sweep],
-            judges=json.loads(artifacts.JUDGES_METRICS.read_text()),
-            gallery=gallery(finished, tables, pictures),
-        )
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        figures = folder / "figures"
+        figures.mkdir(parents=True)
+        tables.write(folder / "tables", of_cells, table, classes)
+        content = {
+            "run": what_was_run(chosen, sweep),
+            "runs": run_addresses(),
+            "classifiers": [classifier(one, upstream) for one, upstream in trained.items()],
+            "training": training(next(iter(trained)), figures),
+            "headline": headline(of_cells, table),
+            "axes": tables.axes(sweep),
+            "summary": of_cells.to_dict("records"),
+            "names": {cell.id: cell.name for cell in sweep},
+            "comparisons": list(comparisons(tables.of_asked(of_cells, table), tables.axes(sweep), figures)),
+            "by_class": by_class(sweep, table, classes, figures),
+            "table": table.head(ROWS).to_dict("records"),
+            "first": {cell.id: gallery.anchor(cell, cell.instances[place]) for place, cell in reversed(shown)},
+            "anchors": {
+                (cell.id, cell.instances[place]): gallery.anchor(cell, cell.instances[place]) for place, cell in shown
+            },
+            "gallery": gallery.drawn(shown, table, folder / "pictures"),
+        }
+        files = sorted(path for kind in ("figures", "tables") for path in (folder / kind).iterdir())
+        content["files"] = [str(path.relative_to(folder)) for path in files]
+        (folder / "index.html").write_text(render(**content), encoding="utf-8")
 
 
 def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
-    """The data and the model with their digests, the search, and the parameters as they stand in params.yaml."""
+    """The data and the model with their digests, the search, the code, and how to make all of it again."""
     # where the user's files lie on one machine is no part of what was run
-    parameters = chosen.model_dump(mode="json", exclude={"paths"})
+    parameters = chosen.model_dump(mode="json", exclude={"paths": True, "variants": {"__all__": {"paths"}}})
+    variants: Sequence[Upstream] = chosen.variants or [chosen]
     return {
-        "data": chosen.data.name,
-        "card": json.loads(artifacts.DATA_CARD.read_text()),
-        "model": chosen.model.name,
-        "model_sha256": models.sha256(artifacts.MODEL),
+        "data": ", ".join(dict.fromkeys(variant.data.name for variant in variants)),
+        "model": ", ".join(dict.fromkeys(variant.model.name for variant in variants)),
         "methods": sorted({cell.method.name for cell in sweep}),
-        "sweep": chosen.sweep,
+        "axes": {axis: list(dict.fromkeys(str(cell.swept[axis]) for cell in sweep)) for axis in sweep[0].swept},
         "instances": sweep[0].instances,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "command": recipe.command(chosen),
         "parameters": yaml.safe_dump(parameters, sort_keys=False, default_flow_style=None, width=88),
     }
 
 
-def classifier(pictures: Path) -> dict[str, Any]:
-    """What the explained classifier is worth on the test split, and how its training went."""
-    confusion, history = pd.read_csv(artifacts.CONFUSION), pd.read_csv(artifacts.HISTORY)
+def run_addresses() -> dict[str, str]:
+    """Where MLflow's UI shows each cell's run, by cell, and the whole sweep's, as `sweep`; empty after `dvc repro`."""
+    if not artifacts.RUNS.exists():
+        return {}
+    addresses = json.loads(artifacts.RUNS.read_text())
+    return {name: address for name, address in addresses.items() if urlsplit(address).scheme in ("http", "https")}
+
+
+def classifier(trained: Trained, upstream: dict[str, Any]) -> dict[str, Any]:
+    """A classifier that is explained, its data and its judges: what they are, and what they are worth."""
+    return {
+        "name": ", ".join(f"{axis}={value}" for axis, value in upstream.items()),
+        "card": json.loads(trained.data_card.read_text()),
+        "sha256": models.sha256(trained.model),
+        "metrics": json.loads(trained.metrics.read_text()),
+        "judges": json.loads(trained.judges_metrics.read_text()),
+    }
+
+
+def training(trained: Trained, folder: Path) -> list[dict[str, str]]:
+    """What a classifier gets right on the test split, and how its training went where that was here."""
+    confusion, history = pd.read_csv(trained.confusion), pd.read_csv(trained.history)
     actual, predicted = confusion["actual"], confusion["predicted"]
     mistakes = confusion[actual != predicted].value_counts()
     described = (
@@ -88,102 +122,74 @@ def classifier(pictures: Path) -> dict[str, Any]:
     if len(mistakes):
         (of, taken_for), times = mistakes.index[0], mistakes.iloc[0]
         described += f"; the most common mistake is a {of} taken for a {taken_for}, {times} times"
-    drawn = [
-        _figure(lambda ink: figures.confusion_figure(actual, predicted, ink), described, pictures / "confusion.png")
-    ]
+    drawn = [_figure(charts.confusion_figure(actual, predicted, _LIGHT), described, folder / "confusion.pdf")]
     if len(history):
         last = history.iloc[-1]
         described = (
             f"Loss and accuracy after each of {len(history)} epochs; after the last, the accuracy is "
             f"{last['accuracy']:.3f} on the training split and {last['test_accuracy']:.3f} on the test split"
         )
-        drawn.append(_figure(lambda ink: figures.history_figure(history, ink), described, pictures / "history.png"))
-    return {"metrics": json.loads(artifacts.METRICS.read_text()), "figures": drawn}
+        drawn.append(_figure(charts.history_figure(history, _LIGHT), described, folder / "history.pdf"))
+    return drawn
 
 
-def headline(asked: int, tables: list[pd.DataFrame]) -> dict[str, Any]:
+def headline(of_cells: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
     """The whole sweep in a few numbers: of the counterfactuals asked for how many were found, and how good they are."""
-    if not tables:
-        return {"asked": asked, "found": 0, "l1": np.nan, "probability": np.nan, "runtime_s": 0.0}
-    table = pd.concat(tables)
     found = table[table["found"]]
+    medians = {name: found[name].median() if len(found) else np.nan for name in ("l1", "probability")}
     return {
-        "asked": asked,
+        "asked": int(of_cells["asked"].sum()),
         "found": len(found),
-        "l1": found["l1"].median(),
-        "probability": found["probability"].median(),
-        "runtime_s": table["runtime_s"].sum(),
+        "runtime_s": of_cells["runtime_s"].sum(),
+        **medians,
     }
 
 
-def summary(cell: Cell, table: pd.DataFrame | None) -> dict[str, Any]:
-    """A cell in one row: how many were found, and the medians of those; without a table, why there is none."""
-    named = {"cell": cell, "values": [cell.swept.get(axis, cell.method.target_class) for axis in _axes(cell)]}
-    if table is None:
-        return named | {"reason": (store.failure(cell.id) or {}).get("error", "it has not been computed")}
-    found = table[table["found"]]
-    classes = found["cf_class"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    return named | {
-        "asked": len(table),
-        "found": len(found),
-        "classes": list(classes.items()),
-        "runtime_s": table["runtime_s"].sum(),
-        "anchor": _anchor(cell, cell.instances[0]),
-        "oracle": found["oracle"].mean(),
-        **{column: found[column].median() for column in ("probability", "l1", "l0", "im1", "im2", "lam")},
-    }
+def comparisons(asked: pd.DataFrame, axes: list[str], folder: Path) -> Iterator[dict[str, Any]]:
+    """For each axis that varies, the share found and the measures against it, both methods beside each other."""
+    for axis in axes:
+        if asked[axis].nunique() < 2:
+            continue
+        by = "method" if "method" in axes and asked["method"].nunique() > 1 else None
+        # LaTeX takes what follows a dot for the kind of the file
+        file, drawn = axis.replace(".", "_"), []
+        for measure, label in _MEASURES.items():
+            if measure in asked and asked[measure].notna().any():
+                medians = asked.groupby(axis)[measure].median()
+                described = (
+                    f"{label} against {axis}: the median is {medians.min():.3g} at {axis}={medians.idxmin()} and "
+                )
+                described += f"{medians.max():.3g} at {axis}={medians.idxmax()}"
+                figure = charts.spread_figure(asked, axis, measure, label, _LIGHT, by)
+                drawn.append(_figure(figure, described, folder / f"{measure}_by_{file}.pdf"))
+        shares = asked.groupby(axis)["found"].mean()
+        described = f"Share found against {axis}: {shares.min():.1%} at {axis}={shares.idxmin()}, the least"
+        figure = charts.validity_figure(asked, axis, _LIGHT, by)
+        drawn.append(_figure(figure, described, folder / f"found_by_{file}.pdf"))
+        yield {"axis": axis, "figures": drawn}
 
 
-def gallery(finished: list[Cell], tables: dict[str, pd.DataFrame], pictures: Path) -> list[list[dict[str, Any]]]:
-    """The first counterfactuals with their pictures: for each instance, one from each cell."""
-    if not finished:
-        return []
-    x_test = data.read_npz(artifacts.DATA, ("x_test",))["x_test"]
-    places = range(len(finished[0].instances))
-    shown = list(itertools.islice(itertools.product(places, finished), SHOWN))
-    drawn: dict[tuple[int, str], dict[str, Any]] = {}
-    for cell in finished:
-        if of_cell := [place for place, shown_cell in shown if shown_cell is cell]:
-            result, table = Result.load(artifacts.RESULTS / f"{cell.id}.npz"), tables[cell.id]
-            for place in of_cell:
-                drawn[place, cell.id] = counterfactual(cell, result, table.iloc[place], place, x_test, pictures)
-    by_instance = itertools.groupby(shown, key=lambda pair: pair[0])
-    return [[drawn[place, cell.id] for place, cell in pairs] for _, pairs in by_instance]
-
-
-def counterfactual(
-    cell: Cell, result: Result, row: pd.Series, place: int, x_test: np.ndarray, pictures: Path
-) -> dict[str, Any]:
-    """One counterfactual: its values, its pictures for the page, and the same as files of their own."""
-    values = {str(column): value for column, value in row.drop("cell").items()}
-    limits = cell.method.feature_range
-    instance, x = x_test[values["instance"]], result.x[place]
-    caption = figures.caption(
-        values["original_class"], values["cf_class"], values["probability"], values["l1"], values["found"]
-    )
-    anchor = _anchor(cell, values["instance"])
-    figures.counterfactual_picture(instance, x, caption, limits).save(pictures / f"{anchor}.png")
-
-    path, steps = result.path, np.flatnonzero(result.path.row == place)
-    if len(steps):
-        points = path.x[steps], path.lam[steps], path.l1[steps], path.cf_class[steps]
-        figures.evolution_strip(instance, *points, limits).save(pictures / f"{anchor}_evolution.png")
-    return {
-        "cell": cell,
-        "anchor": anchor,
-        "caption": caption,
-        "original": _embedded(figures.input_image(instance, limits)),
-        "counterfactual": _embedded(figures.input_image(x, limits)),
-        "difference": _embedded(figures.difference_image(instance, x, limits)),
-        "evolution": [
-            {
-                "image": _embedded(figures.input_image(path.x[step], limits)),
-                **{name: getattr(path, name)[step] for name in ("lam", "l1", "cf_class", "probability")},
-            }
-            for step in steps
-        ],
-        **values,
-    }
+def by_class(
+    sweep: list[Cell], table: pd.DataFrame, classes: tables.Classes | None, folder: Path
+) -> list[dict[str, str]]:
+    """The classes that the instances had against those that they were to have: median L1, and examples."""
+    drawn = []
+    if examples := gallery.mosaic(sweep, table):
+        described = (
+            f"An instance of each original class, {', '.join(dict.fromkeys(examples[1]))}, and its counterfactuals"
+        )
+        figure = charts.mosaic_figure(*examples, "original class", _LIGHT)
+        drawn.append(_figure(figure, described, folder / "examples.pdf"))
+    if classes:
+        median = classes.median
+        described = f"Median L1 from each original class to each {median.columns.name}"
+        values = median.to_numpy(float)
+        if not np.isnan(values).all():
+            row, column = divmod(int(np.nanargmax(values)), median.shape[1])
+            described += f"; it is the greatest from {median.index[row]} to {median.columns[column]}"
+        figure = charts.class_figure(*classes, "median L1", _LIGHT)
+        drawn.append(_figure(figure, described, folder / "l1_by_class.pdf"))
+    return drawn
 
 
 def render(**content: Any) -> str:
@@ -195,46 +201,21 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
-    return environment.get_template("report.html.j2").render(shown=SHOWN, ink=_LIGHT, dark_ink=_DARK, **content)
+    environment.filters["number"] = lambda value, spec: "-" if np.isnan(value) else format(value, spec)
+    environment.filters["plain"] = lambda value: format(value, "g") if isinstance(value, float) else str(value)
+    return environment.get_template("report.html.j2").render(ink=_LIGHT, dark_ink=_DARK, **content)
 
 
-def _number(value: float, spec: str) -> str:
-    return "-" if np.isnan(value) else format(value, spec)
-
-
-def _axes(cell: Cell) -> list[str]:
-    """The columns that tell the cells apart: the target, which every reader asks for first, and what else is swept."""
-    return ["target_class", *(axis for axis in cell.swept if axis != "target_class")]
-
-
-def _anchor(cell: Cell, instance: int) -> str:
-    """A counterfactual's name in links and file names."""
-    return re.sub(r"[^\w.=+-]+", "_", f"instance={instance}_{cell.name}")
-
-
-def _embedded(image: Image.Image) -> str:
-    """An image as a data URI."""
-    factor = _SIDE // max(image.size)
-    if factor:
-        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    else:
-        image.thumbnail((_SIDE, _SIDE))
-    png = io.BytesIO()
-    image.save(png, "PNG", optimize=True)
-    return _data_uri(png.getvalue())
-
-
-def _figure(draw: Callable[[str], Figure], alt: str, path: Path) -> dict[str, str]:
-    """A figure for a light and for a dark ground as data URIs, and the light one as a file."""
-    dark = io.BytesIO()
-    draw(_DARK).savefig(dark, format="png", dpi=160, transparent=True)
-    draw(_LIGHT).savefig(path, dpi=160, transparent=True)
-    return {"alt": alt, "name": path.stem, "light": _data_uri(path.read_bytes()), "dark": _data_uri(dark.getvalue())}
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:
+    """A figure drawn in light ink, as data URIs for a light and for a dark ground, and as a PDF file."""
+    svg = io.StringIO()
+    with matplotlib.rc_context(_VECTOR):
+        figure.savefig(path, transparent=True, dpi=200, metadata={"CreationDate": None})
+        figure.savefig(svg, format="svg", transparent=True, dpi=200, metadata={"Date": None})
+    light, dark = (
+        gallery.data_uri("image/svg+xml", svg.getvalue().replace(_LIGHT, ink).encode()) for ink in (_LIGHT, _DARK)
+    )
+    return {"alt": alt, "name": path.stem, "light": light, "dark": dark}
 
 
 if __name__ == "__main__":

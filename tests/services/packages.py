@@ -13,6 +13,8 @@ PACKAGES = (
     "postgresql",
     # for the tests of the report in a browser
     *("chromium", "fonts-dejavu-core"),
+    # pdflatex with booktabs, for the report's tables
+    "texlive-latex-recommended",
 )
 
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,43 +126,7 @@ def test_an_evolution_refuses_steps_without_their_values(instance: np.ndarray) -
         figures.evolution_strip(instance, instance[None], [0.1, 0.01], [1.0], [9])
 
 
-def test_a_confusion_matrix_counts_the_examples_by_actual_and_predicted_class() -> None:
-    axes = figures.confusion_figure(actual=[0, 0, 0, 1, 2], predicted=[0, 0, 1, 1, 0]).axes[0]
-    counts = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in axes.texts}
-    assert counts == {(0, 0): "2", (0, 1): "1", (1, 1): "1", (2, 0): "1"}
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "actual")
-
-
-def test_a_confusion_matrix_of_many_classes_has_colours_and_no_numbers_that_nobody_can_read() -> None:
-    axes = figures.confusion_figure(np.arange(100), np.arange(100)).axes[0]
-    assert not axes.texts
-    assert axes.images[0].get_array().shape == (100, 100, 4)
-
-
-def test_a_history_shows_both_splits_over_the_epochs() -> None:
-    history = pd.DataFrame(
-        {
-            "epoch": [1, 2],
-            "loss": [0.5, 0.2],
-            "accuracy": [0.8, 0.9],
-            "test_loss": [0.4, 0.3],
-            "test_accuracy": [0.85, 0.88],
-        }
-    )
-    loss, accuracy = figures.history_figure(history).axes
-    drawn = {
-        (axes.get_ylabel(), line.get_label()): line.get_ydata().tolist()
-        for axes in (loss, accuracy)
-        for line in axes.lines
-    }
-    assert drawn == {
-        ("loss", "training"): [0.5, 0.2],
-        ("loss", "test"): [0.4, 0.3],
-        ("accuracy", "training"): [0.8, 0.9],
-        ("accuracy", "test"): [0.85, 0.88],
-    }
-
-
-def test_figures_can_be_drawn_without_tensorflow_and_without_a_screen() -> None:
-    check = "import sys, cfx.figures; sys.exit(bool({'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)))"
+def test_pictures_and_charts_can_be_drawn_without_tensorflow_and_without_a_screen() -> None:
+    heavy = "{'tensorflow', 'keras', 'matplotlib.pyplot'}"
+    check = f"import sys, cfx.charts, cfx.figures; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

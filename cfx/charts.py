@@ -1,0 +1,278 @@
+"""What a reader compares, as charts with axes: the classifier's worth, measures against what was swept, classes.
+
+Each is a figure of its own without pyplot's global state, for a light or a dark ground by the colour of its ink. Points
+and pictures are pixels in vector files too, so a chart of 100,000 counterfactuals is no larger than one of a hundred.
+Pictures of single counterfactuals are in `cfx.figures`. Needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+from PIL import Image
+
+# Told apart with any colour vision (after Okabe and Ito 2008), and seen on a light and on a dark ground.
+_COLOURS = ("#1f83c6", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MISSING = "#c8473f"  # what has no value, as a mark that is seen on both grounds
+_TINT = LinearSegmentedColormap.from_list("tint", [(*to_rgba(_COLOURS[0])[:3], share) for share in (0, 1)])
+_DARK = 0.6  # share of a tint from which text on it is white
+_LEGIBLE = 20  # classes up to which a matrix has room for its numbers
+_TICKS = 14  # labels up to which an axis has room for them
+_WIDE = 10.0  # a measure whose middle half spans more than this factor has a logarithmic axis
+_TILE = 96  # pixels of a picture's longer side in a mosaic, at most
+_Z = 1.96  # of a 95 % interval
+
+
+def confusion_figure(actual: ArrayLike, predicted: ArrayLike, ink: str) -> Figure:
+    """The confusion matrix of integer classes, coloured by the share of the actual class.
+
+    ink: the colour of text and lines. Cells are tinted, not filled, so that the figure also suits a dark ground.
+    """
+    classes = int(max(np.max(actual), np.max(predicted))) + 1
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (np.asarray(actual), np.asarray(predicted)), 1)
+    # the square root lets a handful of mistakes be seen beside hundreds of hits
+    tint = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    names = [str(name) for name in range(classes)]
+    figure, axes = _matrix(names, names, ink)
+    axes.imshow(tint, cmap=_TINT, vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xlabel="predicted", ylabel="actual")
+    if classes <= _LEGIBLE:
+        for row, column in np.argwhere(counts):
+            colour = "white" if tint[row, column] > _DARK else ink
+            axes.text(column, row, str(counts[row, column]), fontsize=8, **_centred(colour))
+    return figure
+
+
+def history_figure(history: pd.DataFrame, ink: str) -> Figure:
+    """Loss and accuracy after each epoch, on the training and on the test split.
+
+    history: the columns epoch, loss, accuracy, test_loss, test_accuracy. ink: the colour of text and lines.
+    """
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        splits = ((measure, "training", _COLOURS[0]), (f"test_{measure}", "test", _COLOURS[1]))
+        for column, name, colour in splits:
+            axes.plot(history["epoch"], history[column], marker="o", markersize=3, color=colour, label=name)
+        axes.set(xlabel="epoch", ylabel=measure)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color=ink, alpha=0.15, linewidth=0.6)
+        axes.legend(frameon=False, labelcolor=ink)
+        _style(axes, ink)
+    return figure
+
+
+def spread_figure(table: pd.DataFrame, axis: str, measure: str, label: str, ink: str, by: str | None = None) -> Figure:
+    """A measure against a swept axis: every value as a point, and for each place the median between the quartiles.
+
+    table: one row a counterfactual, with the columns `axis`, `measure` (NaN where there is none, which leaves its
+    place on the axis empty) and `by`, which tells groups of one colour apart. Numbers above 0 on the axis stand at
+    their logarithms, with their medians joined; text stands at equal distances, classes first, in order.
+    """
+    figure, axes, places = _against(table, axis, label, ink)
+    values = table[measure].dropna()
+    low, high = values.quantile([0.25, 0.75], interpolation="nearest") if len(values) else (0, 0)
+    if low > 0 and high > _WIDE * low:
+        axes.set_yscale("log")
+    for colour, name, rows, shift, width in _groups(table.dropna(subset=measure), axis, by, places):
+        at = rows[axis].map(places).astype(float) + shift
+        # evenly spread, and the same each time
+        of_place = rows.groupby(axis)
+        aside = (of_place.cumcount() * 0.618034 % 1 - 0.5) * width * (of_place[axis].transform("size") > 1)
+        crowd = len(rows) / max(rows[axis].nunique(), 1)
+        faint = float(np.clip(20 / crowd, 0.2, 0.5))
+        axes.scatter(at + aside, rows[measure], s=8, color=colour, alpha=faint, linewidths=0, rasterized=True)
+        quartiles = of_place[measure].quantile(np.array([0.25, 0.5, 0.75])).unstack()
+        middle = _in_order(quartiles, places, shift)
+        axes.vlines(middle.index, middle[0.25], middle[0.75], color=colour, linewidth=2.5)
+        joined = "-" if _is_number(table[axis]) else "none"
+        axes.plot(middle[0.5], "o", color=colour, markersize=5.5, markeredgecolor=ink, linestyle=joined, label=name)
+    if axes.get_yscale() == "linear":
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        # what differs little, such as a probability, would be a line far above zero
+        if len(values) and values.min() < 0.5 * values.max():
+            axes.set_ylim(bottom=0)
+    if by not in (None, axis):
+        figure.legend(loc="outside upper right", ncols=3, frameon=False, labelcolor=ink, fontsize=9)
+    return figure
+
+
+def validity_figure(table: pd.DataFrame, axis: str, ink: str, by: str | None = None) -> Figure:
+    """The share of counterfactuals that were found against a swept axis, with its 95 % interval (Wilson 1927).
+
+    table: as in `spread_figure`, with the column `found`, bool.
+    """
+    figure, axes, places = _against(table, axis, "share found", ink)
+    for colour, name, rows, shift, _ in _groups(table, axis, by, places):
+        counts = _in_order(rows.groupby(axis)["found"].agg(["sum", "count"]), places, shift)
+        low, high = wilson_interval(counts["sum"], counts["count"])
+        axes.vlines(counts.index, low, high, color=colour, linewidth=2.5, alpha=0.5)
+        joined = "-" if _is_number(table[axis]) else "none"
+        share = counts["sum"] / counts["count"]
+        axes.plot(share, "o", color=colour, markersize=5.5, markeredgecolor=ink, linestyle=joined, label=name)
+    axes.set_ylim(-0.03, 1.03)
+    if by not in (None, axis):
+        figure.legend(loc="outside upper right", ncols=3, frameon=False, labelcolor=ink, fontsize=9)
+    return figure
+
+
+def wilson_interval(successes: ArrayLike, trials: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % interval of a share, (low, high) in [0, 1], by Wilson's score: right for shares near 0 and 1 too.
+
+    successes, trials: (n,), trials above 0.
+    """
+    successes, trials = np.asarray(successes, float), np.asarray(trials, float)
+    centre = (successes + _Z**2 / 2) / (trials + _Z**2)
+    half = _Z / (trials + _Z**2) * np.sqrt(successes * (trials - successes) / trials + _Z**2 / 4)
+    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
+
+def class_figure(median: pd.DataFrame, found: pd.DataFrame, asked: pd.DataFrame, label: str, ink: str) -> Figure:
+    """A measure's median for each class that the instances had (rows) and each that they were to have (columns).
+
+    median, found, asked: of one shape, with the classes as index and columns and their names as the axes' names; how
+    many were found of how many that were asked for stands under each median. label: of the measure, for the bar of
+    colours that stands for numbers where there are too many classes for them.
+    """
+    figure, axes = _matrix(list(map(str, median.index)), list(map(str, median.columns)), ink, side=0.48)
+    values, counts, wanted = median.to_numpy(float), found.to_numpy(int), asked.to_numpy(int)
+    image = axes.imshow(values, cmap=_TINT, vmin=0, interpolation="nearest")
+    axes.set(xlabel=_words(median.columns.name), ylabel=_words(median.index.name))
+    if max(values.shape) > _LEGIBLE:
+        _style(figure.colorbar(image, ax=axes, shrink=0.6, label=label).ax, ink)
+        return figure
+    greatest = max(np.nanmax(values, initial=0), 1e-9)
+    for row, column in np.argwhere(wanted > 0):
+        value, count, of = values[row, column], counts[row, column], wanted[row, column]
+        colour = "white" if value > _DARK * greatest else ink
+        if not np.isnan(value):
+            axes.text(column, row - 0.13, f"{value:.1f}", fontsize=8, **_centred(colour))
+        axes.text(column, row + 0.26, f"{count}/{of}", fontsize=5.5, **_centred(_MISSING if count < of else colour))
+    return figure
+
+
+def mosaic_figure(
+    tiles: Sequence[Sequence[Image.Image | None]], rows: Sequence[str], columns: Sequence[str], label: str, ink: str
+) -> Figure:
+    """Pictures of one size in rows and columns that are named, such as classes; a cross where there is none.
+
+    label: what the rows are.
+    """
+    size = next(tile.size for line in tiles for tile in line if tile is not None)
+    scale = min(1, _TILE / max(size))
+    width, height = (round(side * scale) for side in size)
+    gap = max(1, width // 14)
+    whole = np.zeros((len(rows) * (height + gap), len(columns) * (width + gap), 4), np.uint8)
+    side = float(np.clip(7.5 / len(columns), 0.6, 0.9))
+    figure, axes = _matrix(rows, columns, ink, side, shape=height / width)
+    for row, line in enumerate(tiles):
+        for column, tile in enumerate(line):
+            if tile is None:
+                axes.text(column, row, "\N{MULTIPLICATION SIGN}", fontsize=16, **_centred(_MISSING))
+                continue
+            top, left = row * (height + gap) + gap // 2, column * (width + gap) + gap // 2
+            pixels = np.asarray(tile.convert("RGBA").resize((width, height), Image.Resampling.BOX))
+            whole[top : top + height, left : left + width] = pixels
+    extent = (-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5)
+    axes.imshow(whole, extent=extent, interpolation="nearest", aspect=height / width)
+    axes.xaxis.tick_top()
+    axes.set_ylabel(label)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def in_order(names: Iterable[Hashable]) -> list[Any]:
+    """Different names in the order that a reader expects: classes by their number, then other text as it came."""
+    different = list(dict.fromkeys(names))
+    return sorted(different, key=lambda name: (0, int(str(name))) if str(name).isdecimal() else (1, 0))
+
+
+def _against(table: pd.DataFrame, axis: str, label: str, ink: str) -> tuple[Figure, Axes, dict[Hashable, float]]:
+    """An empty chart with the places of the values of `axis`."""
+    values = table[axis].unique()
+    if _is_number(table[axis]):
+        values = np.sort(values)
+        at = np.log10(values.astype(float)) if values[0] > 0 else values.astype(float)
+    else:
+        values = np.array(in_order(values), object)
+        at = np.arange(len(values), dtype=float)
+    places = dict(zip(values, at.tolist(), strict=True))
+    figure = Figure(figsize=(4.6, 2.7), layout="constrained")
+    axes = figure.add_subplot(xlabel=axis, ylabel=label)
+    labelled = list(places)[:: -(-len(places) // _TICKS)]
+    names = [f"{value:g}" if _is_number(table[axis]) else str(value) for value in labelled]
+    axes.set_xticks([places[value] for value in labelled], names)
+    if sum(map(len, names)) + 2 * len(names) > 50:
+        axes.tick_params(axis="x", rotation=30)
+    margin = 0.6 * _spacing(places)
+    axes.set_xlim(at.min() - margin, at.max() + margin)
+    axes.grid(axis="y", color=ink, alpha=0.15, linewidth=0.6)
+    axes.set_axisbelow(True)
+    _style(axes, ink)
+    return figure, axes, places
+
+
+def _groups(
+    table: pd.DataFrame, axis: str, by: str | None, places: Mapping[Hashable, float]
+) -> Iterator[tuple[str, str, pd.DataFrame, float, float]]:
+    """Each group's colour, name and rows, how far it stands beside a place, and how wide it may be there."""
+    groups = [("", table)] if by is None else [(str(name), rows) for name, rows in table.groupby(by)]
+    beside = 1 if by == axis else max(len(groups), 1)
+    room = 0.7 * _spacing(places) / beside
+    for turn, (name, rows) in enumerate(groups):
+        shift = 0 if beside == 1 else (turn - (beside - 1) / 2) * room
+        yield _COLOURS[turn % len(_COLOURS)], name, rows, shift, 0.8 * room
+
+
+def _in_order(grouped: pd.DataFrame, places: Mapping[Hashable, float], shift: float) -> pd.DataFrame:
+    """Rows by their value on the axis as rows by their place, from left to right."""
+    return grouped.set_axis(grouped.index.map(places).astype(float) + shift, axis=0).sort_index()
+
+
+def _spacing(places: Mapping[Hashable, float]) -> float:
+    return float(np.diff(sorted(places.values())).min(initial=np.inf)) if len(places) > 1 else 1.0
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values)
+
+
+def _matrix(
+    rows: Sequence[str], columns: Sequence[str], ink: str, side: float = 0.42, shape: float = 1.0
+) -> tuple[Figure, Axes]:
+    """An empty matrix with named rows and columns; side: inches of a cell's width, shape: its height by its width."""
+    width, height = min(side * len(columns) + 0.7, 9.0), min(side * shape * len(rows) + 0.5, 9.0)
+    figure = Figure(figsize=(max(width, 2.0), height), layout="constrained")
+    axes = figure.add_subplot()
+    for names, place in ((columns, axes.xaxis), (rows, axes.yaxis)):
+        step = 1 if len(names) <= _LEGIBLE else -(-len(names) // 10)
+        place.set_ticks(range(0, len(names), step), list(names)[::step])
+    _style(axes, ink)
+    axes.spines[["top", "right"]].set_visible(True)
+    axes.tick_params(length=0)
+    return figure, axes
+
+
+def _words(name: Hashable) -> str:
+    return str(name).replace("_", " ")
+
+
+def _centred(colour: str) -> dict[str, Any]:
+    return {"ha": "center", "va": "center", "color": colour}
+
+
+def _style(axes: Axes, ink: str) -> None:
+    axes.tick_params(colors=ink, which="both")
+    axes.xaxis.label.set_color(ink)
+    axes.yaxis.label.set_color(ink)
+    axes.spines[:].set_color(ink)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.patch.set_alpha(0)

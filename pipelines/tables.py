@@ -1,0 +1,184 @@
+"""The sweep as tables: a row a cell and a row a counterfactual, for the page, and as files for a paper.
+
+    cells.csv, .tex             what came out of each cell: medians of the counterfactuals found
+    counterfactuals.csv, .tex   every counterfactual
+    classes.csv, .tex           median L1 by original and target class, where there are several of both
+
+The LaTeX tables have the rules of the package booktabs, and long ones need longtable too; each file says so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cfx.charts import in_order
+from pipelines import store
+from pipelines.cells import Cell
+
+MEDIANS = ("probability", "l1", "l2", "l0", "im1", "im2", "lam")
+# How a column is headed in a paper, and how many decimals it has there.
+_HEADS = {
+    "target_class": "target",
+    "original_class": "original",
+    "cf_class": "class",
+    "lam_init": r"$\lambda_0$",
+    "learning_rate": "rate",
+    "l1": "$L_1$",
+    "l0": "$L_0$",
+    "im1": "IM1",
+    "im2": "IM2",
+    "runtime_s": "time, s",
+}
+_DECIMALS = {"probability": 3, "l1": 1, "l0": 0, "im1": 2, "im2": 4, "oracle": 2, "runtime_s": 2}
+
+
+class Classes(NamedTuple):
+    """A table by original class (rows) and target class (columns) for each of three values."""
+
+    median: pd.DataFrame
+    """Of the L1 of the counterfactuals found; NaN where there is none."""
+    found: pd.DataFrame
+    """How many there are."""
+    asked: pd.DataFrame
+    """How many were asked for."""
+
+
+def axes(sweep: list[Cell]) -> list[str]:
+    """The columns that tell the cells apart: the target, which every reader asks for first, and what else is swept."""
+    return ["target_class", *(axis for axis in sweep[0].swept if axis != "target_class")]
+
+
+def swept(cell: Cell) -> dict[str, Any]:
+    """The cell's value for each of `axes`: a number or text, the target class always text."""
+    values = {"target_class": str(cell.method.target_class)} | {
+        axis: value if isinstance(value, int | float | str) else str(value) for axis, value in cell.swept.items()
+    }
+    return values | {"target_class": str(values["target_class"])}
+
+
+def of_counterfactuals(sweep: list[Cell], collected: pd.DataFrame) -> pd.DataFrame:
+    """One row a counterfactual of the finished cells, in the sweep's order: what was collected and all that was swept.
+
+    collected: the rows of counterfactuals.parquet; it has no columns where every cell failed.
+    """
+    tables = {cell: rows for cell, rows in collected.groupby("cell")} if len(collected) else {}
+    parts = [tables[cell.id].assign(**swept(cell)) for cell in sweep if cell.id in tables]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"cell": [], "found": np.zeros(0, bool)})
+
+
+def of_cells(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
+    """One row a cell, in the sweep's order: how many were found, the medians of those, and why where there is none.
+
+    table: as `of_counterfactuals` gives it. Columns: cell, the axes, asked, found, classes (those reached, the most
+    frequent first), the medians, oracle (the share that agrees), runtime_s (of all), error ("" where there is none).
+    """
+    tables = {cell: rows for cell, rows in table.groupby("cell")}
+    return pd.DataFrame([_cell(cell, tables.get(cell.id)) for cell in sweep])
+
+
+def _cell(cell: Cell, rows: pd.DataFrame | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"cell": cell.id, **swept(cell), "asked": len(cell.instances)}
+    if rows is None:
+        nothing = dict.fromkeys((*MEDIANS, "oracle", "runtime_s"), np.nan)
+        error = (store.failure(cell.id) or {}).get("error", "it has not been computed")
+        return row | {"found": 0, "classes": "", **nothing, "error": error}
+    found = rows[rows["found"]]
+    reached = found["cf_class"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    return row | {
+        "found": len(found),
+        "classes": ", ".join(f"{name} ({count})" if len(rows) > 1 else str(name) for name, count in reached.items()),
+        **{column: found[column].median() for column in MEDIANS},
+        "oracle": found["oracle"].mean(),
+        "runtime_s": rows["runtime_s"].sum(),
+        "error": "",
+    }
+
+
+def of_asked(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """One row a counterfactual asked for: what was not found has no L1 and no probability, nor has a cell that failed.
+
+    cells, table: as `of_cells` and `of_counterfactuals` give them.
+    """
+    failed = cells[cells["error"] != ""][[*_axes(cells), "asked"]]
+    lost = failed.loc[failed.index.repeat(failed["asked"])].assign(found=False).astype({"found": bool})
+    measures = [name for name in ("l1", "probability") if name in table]
+    return pd.concat([table.assign(**table[measures].where(table["found"])), lost], ignore_index=True)
+
+
+def of_classes(table: pd.DataFrame) -> Classes | None:
+    """The L1 by original class and by target class; None where there is only one of either.
+
+    The target class is the one asked for, or the one reached where only one, such as `other`, was asked for.
+    """
+    columns = "target_class" if len(table) and table["target_class"].nunique() > 1 else "cf_class"
+    rows = table if columns == "target_class" else table[table["found"]]
+    if not len(rows) or rows["original_class"].nunique() < 2 or rows[columns].nunique() < 2:
+        return None
+    groups = rows.assign(l1=rows["l1"].where(rows["found"])).groupby(["original_class", columns])
+    order = pd.Index(in_order(rows[columns]), name=columns)
+    median, found, asked = (
+        values.unstack(columns).reindex(columns=order)
+        for values in (groups["l1"].median(), groups["found"].sum(), groups["found"].count())
+    )
+    return Classes(median, found.fillna(0).astype(int), asked.fillna(0).astype(int))
+
+
+def write(folder: Path, cells: pd.DataFrame, table: pd.DataFrame, classes: Classes | None) -> None:
+    """Write the tables as CSV, with all columns, and as LaTeX, with those that a paper has room for."""
+    folder.mkdir()
+    cells.drop(columns="classes").to_csv(folder / "cells.csv", index=False)
+    axes = _axes(cells)
+    shown = [*axes, "found", "asked", "probability", "l1", "l0", "im1", "im2", "oracle", "runtime_s"]
+    caption = (
+        "What came out of each cell: how many counterfactuals were found of how many that were asked for, the medians "
+        "of those found, the share of them that the oracle puts into the same class, and the time of the whole cell."
+    )
+    (folder / "cells.tex").write_text(latex(cells[shown], caption, "tab:cells"), encoding="utf-8")
+    table.to_csv(folder / "counterfactuals.csv", index=False)
+    if len(table):
+        measures = ["cf_class", "probability", "l1", "l0"]
+        found = table.assign(**table[measures].where(table["found"]))
+        shown = ["instance", *axes, "original_class", *measures, "im1", "oracle", "runtime_s"]
+        text = latex(found[shown], "Every counterfactual.", "tab:counterfactuals", is_long=True)
+        (folder / "counterfactuals.tex").write_text(text, encoding="utf-8")
+    if classes is not None:
+        classes.median.to_csv(folder / "classes.csv")
+        caption = f"Median $L_1$ by original class and by {_head(str(classes.median.columns.name))} class."
+        numbers = classes.median.rename(columns=str).reset_index()
+        (folder / "classes.tex").write_text(latex(numbers, caption, "tab:classes"), encoding="utf-8")
+
+
+def latex(table: pd.DataFrame, caption: str, label: str, is_long: bool = False) -> str:
+    """A LaTeX table with booktabs' rules, or a longtable that goes on over pages; text in it is escaped."""
+    columns = list(map(str, table))
+    is_number = {column: pd.api.types.is_numeric_dtype(table[column]) for column in columns}
+    formats: dict[Any, Any] = {_head(column): _format(column) for column in columns if is_number[column]}
+    style = table.rename(columns=_head).style.hide(axis="index").format(formats, escape="latex", na_rep="--")
+    text = style.to_latex(
+        hrules=True,
+        column_format="".join("r" if is_number[column] else "l" for column in columns),
+        caption=caption,
+        label=label,
+        environment="longtable" if is_long else None,
+        position_float=None if is_long else "centering",
+    )
+    packages = "booktabs,longtable" if is_long else "booktabs"
+    return f"% \\usepackage{{{packages}}}\n{text}"
+
+
+def _axes(cells: pd.DataFrame) -> list[str]:
+    """The columns between `cell` and `asked`."""
+    columns = list(map(str, cells))
+    return columns[1 : columns.index("asked")]
+
+
+def _format(column: str) -> str:
+    return f"{{:,.{_DECIMALS[column]}f}}" if column in _DECIMALS else "{:g}"
+
+
+def _head(column: str) -> str:
+    return _HEADS.get(column, column.replace("_", r"\_"))

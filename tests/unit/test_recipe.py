@@ -1,0 +1,57 @@
+"""The command on the report asks for the same parameters as the one that was typed."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra._internal.utils import get_args_parser
+
+from pipelines import params, recipe, request
+
+
+def asked_for(arguments: list[str]) -> params.Params:
+    return request.compose(get_args_parser().parse_intermixed_args(arguments)).params
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        [],
+        ["+sweep=targets", "search=primal_dual", "instances.per_class=10", "instances.classes=all"],
+        ["+sweep=grid", "search.tol=0.05", "training.epochs=3", "model.filters=[16,16]"],
+        ["-m", "search=wachter,primal_dual", "search.target_class=1,other", "search.max_iter=100"],
+        ["-m", "search.feature_range=[-0.5,0.5],[-1,1]", "seed=3", "instances.index=[0,3,17]", "judges.steps=20"],
+        ["-m", "seed=1,0", "data.seed=0,1", "search.target_class=1,2", "training.epochs=3"],
+        ["-m", "data=mnist_5k,mnist", "search.target_class=1,2"],
+        ["data=mnist", "data.path=null", "instances.range=[0,5]", "search.learning_rate=1e-5"],
+    ],
+)
+def test_it_asks_for_the_same_parameters(typed: list[str]) -> None:
+    first = asked_for(typed)
+    again = asked_for(shlex.split(recipe.command(first) or "")[3:])
+    # a swept axis has the same cells wherever it stands among the others
+    assert again == first
+
+
+def test_it_is_short_where_little_differs_from_the_defaults() -> None:
+    asked = asked_for(["search.target_class=1"])
+    assert recipe.command(asked) == (
+        "python -m pipelines.run data=mnist_5k model=cnn search=wachter search.target_class=1"
+    )
+
+
+def test_a_file_of_the_users_is_named_and_pinned_and_its_folder_is_not_told(tmp_path: Path) -> None:
+    path = tmp_path / "my images.npz"
+    path.write_bytes(b"pixels")
+    asked = asked_for(["data=npz", f"data.path='{path}'"])
+    command = shlex.split(recipe.command(asked) or "")
+    assert "data.path='my images.npz'" in command
+    assert f"data.sha256={asked.data.sha256}" in command
+    assert str(tmp_path) not in recipe.command(asked)
+
+
+def test_there_is_none_for_parameters_that_no_command_gives() -> None:
+    asked = asked_for(["-m", "search=wachter,primal_dual", "search.target_class=1"])
+    first, second = asked.sweep["search"]
+    by_hand = asked.model_copy(update={"sweep": asked.sweep | {"search": [first | {"tol": 0.2}, second]}})
+    assert recipe.command(by_hand) is None
