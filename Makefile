@@ -10,10 +10,12 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-services services services-stop check bench lock clean
+.PHONY: help environment run test test-slow test-services services services-stop check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+environment: $(ENV)  ## make the environment in .venv from the lock file
 
 run: $(ENV)  ## make the environment, then run a sweep: ARGS="+sweep=grid" for another one
 	$(BIN)/python -m pipelines.run $(or $(ARGS),+sweep=targets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -53,6 +54,12 @@ def commit() -> tuple[str, bool] | None:
     return (
         None if head is None else (head, bool(_git("status", "--porcelain", "--", ".", ":!params.yaml", ":!dvc.lock")))
     )
+
+
+def remote() -> str | None:
+    """Where the clone comes from, without credentials; None where it comes from nowhere."""
+    address = _git("remote", "get-url", "origin")
+    return None if address is None else re.sub(r"//[^/@]*@", "//", address)
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,6 +90,16 @@ def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
         "command": recipe.command(chosen),
         "parameters": yaml.safe_dump(parameters, sort_keys=False, default_flow_style=None, width=88),
     }
+
+
+def link(addresses: Mapping[str, str]) -> bool:
+    """Keep where the runs are for the next report; returns whether the last one was made with the same."""
+    text = json.dumps(addresses, indent=2) + "\n"
+    if artifacts.RUNS.exists() and artifacts.RUNS.read_text() == text:
+        return True
+    with replacing(artifacts.RUNS) as temporary:
+        temporary.write_text(text)
+    return False
 
 
 def run_addresses() -> dict[str, str]:

@@ -20,8 +20,8 @@ from pipelines.terminal import console
 LOCK = Path("dvc.lock")
 
 
-def bring_up_to_date(*stages: str) -> None:
-    """Run what is out of date of these stages and of all that they stand on.
+def bring_up_to_date(*stages: str, force: bool = False) -> None:
+    """Run what is out of date of these stages and of all that they stand on; with `force` these alone, and surely.
 
     Exits with code 2 where a stage refused its input (it has said why), with 1 where it failed otherwise.
     """
@@ -31,7 +31,7 @@ def bring_up_to_date(*stages: str) -> None:
     logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
         with Repo() as repo:
-            repo.reproduce(targets=list(stages))
+            repo.reproduce(targets=list(stages), force=force, single_item=force)
     except ReproductionError as error:
         code = re.search(r"exited with (\d+)$", str(error.__cause__))
         if code is None:

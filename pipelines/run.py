@@ -74,11 +74,17 @@ def sweep(asked: Request) -> int:
             with following(missing):
                 fan_out(missing, parent, asked.launch, asked.launcher, asked.overrides)
         status = "FAILED"
-        if all(store.has(cell.id) for cell in planned):
-            repro.bring_up_to_date("report")
-            status = "FINISHED"
+        is_complete = all(store.has(cell.id) for cell in planned)
+        if is_complete:
+            repro.bring_up_to_date("explain")
         else:
             explain.collect(planned)
+        tracking.bring_in_line(mlflow, parent, planned)
+        is_linked = report.link(tracking.links(mlflow, parent, planned))
+        if is_complete:
+            repro.bring_up_to_date("report", force=not is_linked)
+            status = "FINISHED"
+        else:
             report.main()
         if run.info.status != "FINISHED":
             tracking.log_outcome(mlflow, parent)
