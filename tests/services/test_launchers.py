@@ -42,7 +42,7 @@ ENGINES = {
 ALONE = "launch.cells_per_job=1"
 
 # A sweep in which one cell takes long enough to be hit, and the others seconds.
-FAST, SLOW = (500, 600), 6000
+FAST, SLOW = (200, 300), 4000
 UNEVEN = (
     *("-m", f"search.max_iter={','.join(map(str, (*FAST, SLOW)))}", "search.early_stop=100000"),
     *(override for override in SMALL if not override.startswith("search.max_iter")),
@@ -114,7 +114,9 @@ def test_ray_starts_a_job_again_whose_worker_is_killed(repository, ray_address):
     on_the_cluster = f"hydra.launcher.ray.init.address={ray_address}"
     with driving(repository, "pipelines.run", *UNEVEN, "hydra/launcher=ray", on_the_cluster) as driver:
         wait_for_slow_cells(repository, driver)
-        (worker,) = (process for process in psutil.process_iter() if named(process, "ray::_run_job"))
+        finished = {record["pid"] for record in repository.records().values()}
+        workers = [process for process in psutil.process_iter() if named(process, "ray::_run_job")]
+        (worker,) = (process for process in workers if process.pid not in finished)
         worker.kill()
     assert driver.returncode == 0, driver.said
     (slow,) = (record for record in repository.records().values() if record["swept"] == {"max_iter": SLOW})
