@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import signal
 import socket
 import sys
 import traceback
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
+import hydra
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
+from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from cfx.errors import InputError
@@ -62,10 +66,14 @@ def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str,
         own.append(f"hydra.launcher.name={name}")
         engine = slurm.jobs(name)
     try:
-        with engine, initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
+            if launcher == "ray":
+                config = hydra.compose("config", overrides, return_hydra_config=True)
+                engine = _ray(config.hydra.launcher.ray.init)
             driver = GlobalHydra.instance().hydra
             assert driver is not None
-            driver.multirun("config", job.run, [*overrides, *own], with_log_configuration=False)
+            with engine:
+                driver.multirun("config", job.run, [*overrides, *own], with_log_configuration=False)
     except InputError:
         raise
     except Exception as error:
@@ -76,3 +84,16 @@ def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str,
             print(f"hydra/launcher={launcher}: {' '.join(str(error).strip().splitlines()[:2])}", file=sys.stderr)
         else:
             traceback.print_exc()
+
+
+@contextmanager
+def _ray(settings: DictConfig) -> Iterator[None]:
+    """Have Ray for as long as its jobs run and no longer, however they end; the launcher takes what is there."""
+    ray = importlib.import_module("ray")
+    ray.init(**cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))
+    # Ray takes over SIGTERM, and aborts the driver three seconds after it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()

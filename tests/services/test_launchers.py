@@ -162,13 +162,16 @@ def test_a_preempted_slurm_job_and_one_whose_node_dies_are_queued_again(reposito
     assert statuses(repository) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 4}
 
 
-def test_an_interrupt_leaves_no_job_in_the_queue(repository, slurm):
-    with driving(repository, "pipelines.run", *UNEVEN, "hydra/launcher=slurm") as driver:
+@pytest.mark.parametrize(("engine", "ending"), [("slurm", signal.SIGINT), ("ray", signal.SIGTERM)])
+def test_an_end_that_is_asked_for_leaves_no_job(repository, slurm, engine, ending):
+    with driving(repository, "pipelines.run", *UNEVEN, f"hydra/launcher={engine}") as driver:
         wait_for_slow_cells(repository, driver)
-        driver.process.send_signal(signal.SIGINT)
+        driver.process.send_signal(ending)
     assert driver.returncode == 130 and "stopped: finished cells are kept" in driver.said
     assert "Traceback" not in driver.said
     assert slurm("squeue", "--noheader") == ""
+    # Ray's workers end by themselves when they have lost their driver
+    wait_for(lambda: not any(named(process, "ray::_run_job") for process in psutil.process_iter()))
     assert statuses(repository) == {"sweep": ["KILLED"], "cell": ["FINISHED"] * 2}
 
 
