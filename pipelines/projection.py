@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,6 +114,13 @@ def asked(chosen: Params) -> dict[str, Any]:
             values = tree["sweep"].setdefault(axis, [])
             values += [] if value in values else [value]
     return _flat(tree)
+
+
+def asked_of(cell: Cell) -> dict[str, Any]:
+    """A cell's parameters: what it is told from others by has a short name, which the compare page lists first."""
+    method = {"method": cell.method.name, **asdict(cell.method)}
+    short = {"method", *view.PARAMETERS, *cell.swept}
+    return {name if name in short else f"search.{name}": value for name, value in method.items()} | cell.upstream
 
 
 def datasets(chosen: Params) -> list[DatasetInput]:

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,7 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
     started, finished = (_milliseconds(about[key]) for key in ("started", "finished"))
     tags |= {"cfx.host": about["host"]} | ({"cfx.error": failure["error"][:TAG_LENGTH]} if failure else {})
     run_id = client.create_run(tracking.experiment_id, started, tags, cell.name).info.run_id
-    asked = {"method": cell.method.name, **asdict(cell.method), "instances": len(cell.instances)} | cell.upstream
-    _log_params(tracking, run_id, asked)
+    _log_params(tracking, run_id, projection.asked_of(cell))
     if failure is None:
         _log_result(tracking, run_id, cell, finished)
     client.set_terminated(run_id, "FAILED" if failure else "FINISHED", finished)
