@@ -158,7 +158,7 @@ def note(experiment_id: str, run_id: str, sweep: list[Cell], picture: str | None
         lines.append(f"![contact sheet](get-artifact?path={picture}&run_uuid={run_id})")
     targets = [cell.swept.get("target_class") for cell in sweep]
     if {type(target) for target in targets} == {int, str}:
-        lines.append("MLflow draws `target_class` on an axis of numbers, without `other`, in all plots but bars.")
+        lines.append("The charts draw `target_class` as numbers and leave `other` out; the table and the bars have it.")
     return "\n\n".join([*lines, meanings()])
 
 

@@ -179,7 +179,12 @@ def _show(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
     saved = view.of_sweep(run.info.run_id, name, list(sweep[0].swept), run.info.start_time)
     tracking.client.set_experiment_tag(tracking.experiment_id, view.tag(run.info.run_id), saved)
     for tag in view.outdated(tracking.client.get_experiment(tracking.experiment_id).tags):
-        tracking.client.delete_experiment_tag(tracking.experiment_id, tag)
+        try:
+            tracking.client.delete_experiment_tag(tracking.experiment_id, tag)
+        except MlflowException as error:
+            # another sweep was faster
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
 
 
 def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> None:
