@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,6 +116,13 @@ def asked(chosen: Params) -> dict[str, Any]:
     return _flat(tree)
 
 
+def asked_of(cell: Cell) -> dict[str, Any]:
+    """A cell's parameters: what it is told from others by has a short name, which the compare page lists first."""
+    method = {"method": cell.method.name, **asdict(cell.method)}
+    short = {"method", *view.PARAMETERS, *cell.swept}
+    return {name if name in short else f"search.{name}": value for name, value in method.items()} | cell.upstream
+
+
 def datasets(chosen: Params) -> list[DatasetInput]:
     """The prepared data, as MLflow shows datasets; where variants share one it is there once."""
     sources = [(variant.data.name, variant.trained) for variant in chosen.variants]
@@ -150,7 +158,7 @@ def note(experiment_id: str, run_id: str, sweep: list[Cell], picture: str | None
         lines.append(f"![contact sheet](get-artifact?path={picture}&run_uuid={run_id})")
     targets = [cell.swept.get("target_class") for cell in sweep]
     if {type(target) for target in targets} == {int, str}:
-        lines.append("MLflow draws `target_class` on an axis of numbers, without `other`, in all plots but bars.")
+        lines.append("The charts draw `target_class` as numbers and leave `other` out; the table and the bars have it.")
     return "\n\n".join([*lines, meanings()])
 
 

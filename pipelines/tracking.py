@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,7 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
     started, finished = (_milliseconds(about[key]) for key in ("started", "finished"))
     tags |= {"cfx.host": about["host"]} | ({"cfx.error": failure["error"][:TAG_LENGTH]} if failure else {})
     run_id = client.create_run(tracking.experiment_id, started, tags, cell.name).info.run_id
-    asked = {"method": cell.method.name, **asdict(cell.method), "instances": len(cell.instances)} | cell.upstream
-    _log_params(tracking, run_id, asked)
+    _log_params(tracking, run_id, projection.asked_of(cell))
     if failure is None:
         _log_result(tracking, run_id, cell, finished)
     client.set_terminated(run_id, "FAILED" if failure else "FINISHED", finished)
@@ -180,7 +179,12 @@ def _show(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
     saved = view.of_sweep(run.info.run_id, name, list(sweep[0].swept), run.info.start_time)
     tracking.client.set_experiment_tag(tracking.experiment_id, view.tag(run.info.run_id), saved)
     for tag in view.outdated(tracking.client.get_experiment(tracking.experiment_id).tags):
-        tracking.client.delete_experiment_tag(tracking.experiment_id, tag)
+        try:
+            tracking.client.delete_experiment_tag(tracking.experiment_id, tag)
+        except MlflowException as error:
+            # another sweep was faster
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
 
 
 def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> None:

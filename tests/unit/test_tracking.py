@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
@@ -83,7 +87,7 @@ def child(database, parent, cell):
 def test_a_cell_of_one_instance_has_its_own_values(database, parent):
     run = child(database, parent, made(1, (4,), [True], [7.5]))
     assert run.info.run_name == "target_class=1" and run.data.params["target_class"] == "1"
-    assert {"method", "lam_init", "learning_rate", "max_iter"} <= set(run.data.params)
+    assert {"method", "lam_init", "learning_rate", "search.max_iter"} <= set(run.data.params)
     expected = {"l1": 7.5, "probability": 0.99, "runtime_s": 0.25, "validity": 1, "quality/im1": 0.5, "search/lam": 0.1}
     assert {key: run.data.metrics[key] for key in expected} == expected
     assert not any(key.startswith("per_instance/") for key in run.data.metrics)
@@ -134,6 +138,23 @@ def test_more_counterfactuals_than_mlflow_takes_at_once(database, parent):
     run = child(database, parent, made(1, tuple(range(n)), n * [True], list(range(n))))
     history = database.client.get_metric_history(run.info.run_id, "per_instance/l1")
     assert sorted(point.step for point in history) == list(range(n))
+
+
+def log(uri: str, parent: str, cell: Cell) -> None:
+    tracking.log_cell(tracking.connect(uri, None, "made up", "http://127.0.0.1:5000"), parent, cell)
+
+
+@pytest.mark.slow
+def test_eight_processes_log_to_one_database_at_once(database, parent):
+    first = made(1, (4, 2, 8), 3 * [True], [9, 3, 5])
+    sweep = [replace(first, id=f"copy-{i}") for i in range(24)]
+    for cell in sweep:
+        shutil.copytree(store.CELLS / first.id, store.CELLS / cell.id)
+    with ProcessPoolExecutor(8, get_context("spawn")) as processes:
+        list(processes.map(partial(log, database.client.tracking_uri, parent), sweep))
+    runs = database.client.search_runs([database.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
+    assert {run.data.tags["cfx.cell"] for run in runs} == {cell.id for cell in sweep} and len(runs) == len(sweep)
+    assert all(run.info.status == "FINISHED" and run.data.metrics["l1"] == 5 for run in runs)
 
 
 def test_the_links_lead_to_the_runs_that_there_are(database, parent):
