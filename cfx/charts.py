@@ -155,7 +155,8 @@ def class_figure(median: pd.DataFrame, found: pd.DataFrame, asked: pd.DataFrame,
         colour = "white" if value > _DARK * greatest else ink
         if not np.isnan(value):
             axes.text(column, row - 0.13, f"{value:.1f}", fontsize=8, **_centred(colour))
-        axes.text(column, row + 0.26, f"{count}/{of}", fontsize=5.5, **_centred(_MISSING if count < of else colour))
+        weight = "bold" if count < of else "normal"
+        axes.text(column, row + 0.26, f"{count}/{of}", fontsize=5.5, weight=weight, **_centred(colour))
     return figure
 
 

@@ -33,17 +33,17 @@ _SIDE = 224
 def chosen(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
     """The counterfactuals shown, each as its place among the instances and its cell: by instance, then by cell.
 
-    Instances of different original classes take turns, so that all classes are there as long as there is room; of more
-    cells than there is room for, as many are left out between each two that are shown.
+    Instances of different original classes take turns, those that are classified right first, so that all classes are
+    there as long as there is room; of more cells than there is room for, as many are left out between each two shown.
     """
     collected = set(table["cell"].unique())
     finished = [cell for cell in sweep if cell.id in collected]
     if not finished:
         return []
-    original = table.loc[table["cell"] == finished[0].id, "original_class"].to_numpy()
-    turn = pd.Series(original).groupby(original).cumcount()
-    places = np.lexsort((original, turn)).tolist()
-    room = min(len(finished), max(SHOWN // len(np.unique(original)), 1))
+    rows = _right_first(table[table["cell"] == finished[0].id].reset_index(drop=True))
+    rows = rows.assign(turn=rows.groupby("original_class").cumcount())
+    places = rows.sort_values(["turn", "original_class"]).index.tolist()
+    room = min(len(finished), max(SHOWN // rows["original_class"].nunique(), 1))
     cells = [finished[i] for i in np.linspace(0, len(finished) - 1, room).round().astype(int)]
     pairs = itertools.product(places[: max(SHOWN // room, 1)], cells)
     return [(place, cell) for place, cell in pairs if place < len(cell.instances)]
@@ -76,7 +76,7 @@ def mosaic(
     table = table[table["cell"].isin([cell.id for cell in sweep])]
     if not len(table) or table["target_class"].nunique() < 2 or not table["found"].any():
         return None
-    instances = table.groupby("original_class")["instance"].first().head(20)
+    instances = _right_first(table).groupby("original_class")["instance"].first().head(20)
     targets = in_order(table["target_class"])[:20]
     nearest = table[table["found"] & table["instance"].isin(instances)].sort_values("l1", kind="stable")
     nearest = nearest.drop_duplicates(["instance", "target_class"])
@@ -100,6 +100,11 @@ def mosaic(
             names.append("change")
             tiles.append([figures.difference_image(x, x if y is None else y, limits) for y in [x, *found]])
     return tiles, names, ["original", *targets]
+
+
+def _right_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows in another order: a mistake of the classifier makes a poor example of its class."""
+    return rows.sort_values("label", key=lambda label: label != rows["original_class"], kind="stable")
 
 
 def anchor(cell: Cell, instance: int) -> str:

@@ -30,7 +30,7 @@ from pipelines.params import Params, Upstream
 from pipelines.terminal import user_errors
 
 # How many rows of a table the page holds: more would keep a browser busy for seconds. The files hold them all.
-ROWS = 5000
+ROWS = 2000
 # The colour of text in figures on a light and on a dark ground, as in report.css.
 _LIGHT, _DARK = "#1c1e21", "#e4e6eb"
 # Fonts as TrueType, as journals ask for, and identifiers that are the same each time.

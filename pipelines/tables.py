@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cfx import data
 from cfx.charts import in_order
 from pipelines import store
 from pipelines.cells import Cell
@@ -63,10 +64,16 @@ def swept(cell: Cell) -> dict[str, Any]:
 def of_counterfactuals(sweep: list[Cell], collected: pd.DataFrame) -> pd.DataFrame:
     """One row a counterfactual of the finished cells, in the sweep's order: what was collected and all that was swept.
 
-    collected: the rows of counterfactuals.parquet; it has no columns where every cell failed.
+    collected: the rows of counterfactuals.parquet; it has no columns where every cell failed. A column `label` joins
+    them, the class that the data gives the instance.
     """
     tables = {cell: rows for cell, rows in collected.groupby("cell")} if len(collected) else {}
-    parts = [tables[cell.id].assign(**swept(cell)) for cell in sweep if cell.id in tables]
+    labels = {path: data.read_npz(path, ("y_test",))["y_test"] for path in {cell.trained.data for cell in sweep}}
+    parts = [
+        rows.assign(label=labels[cell.trained.data][rows["instance"]], **swept(cell))
+        for cell in sweep
+        if (rows := tables.get(cell.id)) is not None
+    ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"cell": [], "found": np.zeros(0, bool)})
 
 
@@ -148,15 +155,18 @@ def write(folder: Path, cells: pd.DataFrame, table: pd.DataFrame, classes: Class
     if classes is not None:
         classes.median.to_csv(folder / "classes.csv")
         caption = f"Median $L_1$ by original class and by {_head(str(classes.median.columns.name))} class."
-        numbers = classes.median.rename(columns=str).reset_index()
-        (folder / "classes.tex").write_text(latex(numbers, caption, "tab:classes"), encoding="utf-8")
+        numbers = classes.median.rename(index=str, columns=str).reset_index()
+        (folder / "classes.tex").write_text(latex(numbers, caption, "tab:classes", spec=".1f"), encoding="utf-8")
 
 
-def latex(table: pd.DataFrame, caption: str, label: str, is_long: bool = False) -> str:
-    """A LaTeX table with booktabs' rules, or a longtable that goes on over pages; text in it is escaped."""
+def latex(table: pd.DataFrame, caption: str, label: str, is_long: bool = False, spec: str = "g") -> str:
+    """A LaTeX table with booktabs' rules, or a longtable that goes on over pages; text in it is escaped.
+
+    spec: how numbers are written in columns that have no number of decimals of their own.
+    """
     columns = list(map(str, table))
     is_number = {column: pd.api.types.is_numeric_dtype(table[column]) for column in columns}
-    formats: dict[Any, Any] = {_head(column): _format(column) for column in columns if is_number[column]}
+    formats: dict[Any, Any] = {_head(column): _format(column, spec) for column in columns if is_number[column]}
     style = table.rename(columns=_head).style.hide(axis="index").format(formats, escape="latex", na_rep="--")
     text = style.to_latex(
         hrules=True,
@@ -176,8 +186,8 @@ def _axes(cells: pd.DataFrame) -> list[str]:
     return columns[1 : columns.index("asked")]
 
 
-def _format(column: str) -> str:
-    return f"{{:,.{_DECIMALS[column]}f}}" if column in _DECIMALS else "{:g}"
+def _format(column: str, spec: str) -> str:
+    return f"{{:,.{_DECIMALS[column]}f}}" if column in _DECIMALS else f"{{:{spec}}}"
 
 
 def _head(column: str) -> str:

@@ -81,15 +81,15 @@ def test_every_picture_is_drawn_and_nothing_is_wider_than_the_window(opened, scr
 )
 def test_a_click_on_a_columns_head_sorts_by_it(opened, reported, table, head, column):
     heads = opened.locator(f"table[aria-labelledby={table}] thead th")
-    place = heads.all_inner_texts().index(f"{head}")
+    place = heads.all_text_contents().index(f"{head}")
     shown = opened.locator(f"table[aria-labelledby={table}] tbody tr > :nth-child({place + 1})")
     digits = {"l1": 1, "probability": 3}[column]
     rising = [f"{value:.{digits}f}" for value in sorted(reported.table[column])]
     heads.nth(place).get_by_role("button").click()
-    assert shown.all_inner_texts() == rising
+    assert shown.all_text_contents() == rising
     assert heads.nth(place).get_attribute("aria-sort") == "ascending"
     heads.nth(place).get_by_role("button").click()
-    assert shown.all_inner_texts() == rising[::-1]
+    assert shown.all_text_contents() == rising[::-1]
 
 
 def test_a_row_leads_to_its_picture_and_to_its_run(opened, reported):
@@ -98,8 +98,9 @@ def test_a_row_leads_to_its_picture_and_to_its_run(opened, reported):
     of_row.get_by_role("link", name=str(row["instance"])).click()
     article = opened.locator("article:target")
     assert f"target_class={row['target_class']}" in article.inner_text()
-    top = article.bounding_box()["y"]
-    assert 0 <= top < WIDE["height"]
+    # the page scrolls there by itself, which takes a moment
+    top = "document.querySelector('article:target').getBoundingClientRect().top"
+    opened.wait_for_function(f"0 <= {top} && {top} < innerHeight")
     run = of_row.get_by_role("link", name="run")
     assert run.get_attribute("href") == f"{RUNS}/of-{row['cell']}"
     assert opened.get_by_role("link", name="the sweep in MLflow").get_attribute("href") == f"{RUNS}/parent"

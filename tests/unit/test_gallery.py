@@ -15,7 +15,7 @@ def sweep_of(cells: int, classes: list[int]) -> tuple[list[Cell], pd.DataFrame]:
     """Cells over one instance for each of `classes`, and their table."""
     instances = tuple(range(len(classes)))
     sweep = [Cell(str(i), {}, {"lam_init": i}, Wachter(lam_init=i + 1), instances, LATEST) for i in range(cells)]
-    parts = [pd.DataFrame({"cell": cell.id, "original_class": classes}) for cell in sweep]
+    parts = [pd.DataFrame({"cell": cell.id, "original_class": classes, "label": classes}) for cell in sweep]
     return sweep, pd.concat(parts, ignore_index=True)
 
 
@@ -26,6 +26,12 @@ def chosen(cells: int, classes: list[int]) -> list[tuple[int, int]]:
 
 def test_all_are_shown_where_there_is_room() -> None:
     assert chosen(2, [7, 7, 3]) == [(2, 0), (2, 1), (0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_what_is_classified_right_comes_first() -> None:
+    sweep, table = sweep_of(1, [3, 3, 7])
+    table["label"] = [5, 3, 7]
+    assert [place for place, _ in gallery.chosen(sweep, table)] == [1, 2, 0]
 
 
 def test_every_target_class_of_an_instance_of_each_class_of_mnist_has_room() -> None:

@@ -44,8 +44,10 @@ def rows(name: str, **columns) -> pd.DataFrame:
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_folder_with_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    LATEST.folder.mkdir()
+    np.savez(LATEST.data, y_test=np.arange(10))
 
 
 @pytest.fixture
@@ -60,6 +62,7 @@ def sweep() -> SimpleNamespace:
 
 def test_counterfactuals_come_in_the_order_of_the_sweep(sweep) -> None:
     assert sweep.table["cell"].tolist() == ["a", "a", "b", "b"]
+    assert sweep.table["label"].tolist() == [4, 9, 4, 9]
 
 
 def test_a_swept_hyperparameter_that_is_no_column_becomes_one() -> None:
@@ -142,6 +145,8 @@ def test_a_latex_table_has_rules_and_what_has_no_value_is_a_dash(sweep) -> None:
     assert r"1 & 0 & 2 & -- & -- & -- & -- & -- & -- & -- \\" in body
     every = Path("tables/counterfactuals.tex").read_text()
     assert r"9 & other & 3 & -- & -- & -- & -- & -- & 0.00 & 1.50 \\" in every
+    tables.write(Path("others"), sweep.of_cells, sweep.table, tables.of_classes(sweep.table))
+    assert r"3 & 20.0 & -- \\" in Path("others/classes.tex").read_text()
     assert r"\begin{longtable}" in every and "% \\usepackage{booktabs,longtable}" in every
 
 
