@@ -17,8 +17,8 @@ pytestmark = pytest.mark.service
 NAMES = ("munged", "mariadbd", "slurmdbd", "slurmctld", "n1", "n2", "postgres", "ray")
 
 
-def start(**changes: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.services", "start"]
+def run(what: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.services", what]
     return subprocess.run(command, cwd=ROOT, env=os.environ | changes, capture_output=True, text=True, timeout=120)
 
 
@@ -82,7 +82,7 @@ def test_what_runs_is_left_and_what_died_is_started_again(slurm):
     before = pids()
     assert None not in before.values()
     os.kill(before["n2"], signal.SIGKILL)
-    again = start()
+    again = run("start")
     assert again.returncode == 0, again.stderr
     after = pids()
     assert after.pop("n2") not in (before.pop("n2"), None) and after == before
@@ -105,24 +105,23 @@ def test_a_number_that_another_process_was_given_is_not_taken_for_the_daemon(tmp
 
 
 @pytest.fixture
-def reachable_folder():
-    """A folder that the user `postgres` can enter, too; those of pytest are their owner's alone."""
+def elsewhere():
+    """The environment of services in another folder, which the user `postgres` can enter; pytest's are closed."""
     with tempfile.TemporaryDirectory(prefix="cfx-") as folder:
         Path(folder).chmod(0o755)
-        yield Path(folder)
+        yield {"CFX_SERVICES": folder}
+        run("stop", CFX_SERVICES=folder)
 
 
-def test_two_clones_have_services_of_their_own_and_stop_them(reachable_folder, environment):
-    other = {"CFX_SERVICES": str(reachable_folder)}
-    started = start(**other)
+def test_two_clones_have_services_of_their_own_and_stop_them(elsewhere, environment):
+    started = run("start", **elsewhere)
     assert started.returncode == 0, started.stderr
-    folder = reachable_folder / ".services"
+    folder = Path(elsewhere["CFX_SERVICES"]) / ".services"
     running = {name: daemon.running(folder, name) for name in NAMES}
     assert None not in running.values() and None not in pids().values()
     written = dict(line.split("=", 1) for line in (folder / "environment").read_text().splitlines())
     own = ("SLURM_CONF", "CFX_POSTGRES_URL", "CFX_RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH")
     assert [key for key in own if written[key] == environment[key]] == []
-    stop = [sys.executable, "-m", "tests.services", "stop"]
-    assert subprocess.run(stop, cwd=ROOT, env=os.environ | other, timeout=120).returncode == 0
+    assert run("stop", **elsewhere).returncode == 0
     assert {name: daemon.running(folder, name) for name in NAMES} == dict.fromkeys(NAMES)
     assert None not in pids().values()
