@@ -5,7 +5,7 @@ The first lambda starts at the instance, and each other where the last one ended
 again at the instance gave 2 to 4 times the L1. Lambda falls from `lam_init` by powers of ten, with max_iter / 10 steps
 each, until two of ten have given a counterfactual; the bisection then runs between the second of them and the smallest
 lambda that gave none. Where all give one, the upper end is ten times `lam_init`; where only one does, it is the lower
-end; where none does, the lower end is 0, and the max_iter steps at smaller lambdas may still find one.
+end; where none does, lambda goes on falling, with max_iter steps each, until one does.
 
 Three rules save steps that come to nothing, a third of them at the same L1: a lambda of the sweep is left once it has
 given `early_stop` counterfactuals in a row, one of the bisection also after four times `early_stop` steps without a
@@ -90,7 +90,7 @@ def step(settings: SimpleNamespace, row: Row, state: State, point: Point, best: 
     swept = sweeping & ((valid == 2) | (state["lam_step"] == _SWEEP - 1))
     is_narrow = ~sweeping & (high - low <= _NARROW * high)
     lam_step = tf.where(swept, _SWEEP, state["lam_step"] + 1)
-    next_lam = tf.where(sweeping & ~swept, state["lam"] / 10, (low + high) / 2)
+    next_lam = tf.where((sweeping & ~swept) | (low == 0), state["lam"] / 10, (low + high) / 2)
     return {
         "x": tf.clip_by_value(moved, settings.low, settings.high),
         "first": first,

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,12 @@ class Tracking:
     """The address of its UI."""
 
 
+@cache
 def connect(uri: str, artifacts: str | None, experiment: str, ui: str) -> Tracking:
     """Open the store, making the database and the experiment where there is none. The arguments are conf/tracking.
 
     artifacts: the folder or URI of a new experiment's files; None leaves it to the server.
-    Raises InputError where the store does not answer, and for an address that holds credentials.
+    Opened once a process. Raises InputError where the store does not answer, and for an address that holds credentials.
     """
     for address in (uri, ui):
         _refuse_credentials(address)
@@ -138,7 +140,7 @@ def log_outcome(tracking: Tracking, parent: str) -> None:
         client.log_text(parent, table.to_csv(index=False), "counterfactuals.csv")
         _log_metrics(tracking, parent, projection.measures(table, _now()))
         client.log_image(parent, projection.contact_sheet(sweep), artifact_file=SHEET)
-    client.log_artifact(parent, str(artifacts.REPORT / "index.html"), "report")
+    client.log_artifacts(parent, str(artifacts.REPORT), "report")
     client.set_tag(parent, MLFLOW_RUN_NOTE, projection.note(tracking.experiment_id, parent, sweep, SHEET))
 
 

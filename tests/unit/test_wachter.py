@@ -74,3 +74,10 @@ def test_every_lambda_ends_within_its_steps(line):
     assert np.all((sweep >= 2 * 2) & (sweep <= 10 * 2) & (sweep % 2 == 0))
     stopped = find_counterfactuals(line, [[-0.4]], Wachter(target_class=1, max_iter=20, max_lam_steps=3, early_stop=1))
     assert stopped.iterations[0] < result.iterations[0]
+
+
+def test_a_model_that_is_nearly_certain_lets_lambda_fall_until_the_gradient_counts():
+    model = logistic([60.0, 60.0], 24.0)  # at the instance f is 2e-16, and so is the gradient of its squared loss
+    x = np.full((1, 2), -0.5, np.float32)
+    result = find_counterfactuals(model, x, Wachter(target_class=1, learning_rate=0.005))
+    assert result.found.all() and result.lam[0] < 1e-12
