@@ -10,6 +10,12 @@ import pytest
 from tests.workflow.conftest import SWEEP
 
 
+@pytest.fixture(scope="module")
+def repository(swept, tmp_path_factory):
+    """A clone with a sweep in it, for one process: all of its tests are refused, and leave it as it is."""
+    return swept.copy(tmp_path_factory.mktemp("bad_input") / "clone")
+
+
 def state(repository) -> dict[str, str]:
     """The digest of every file that a run could have touched."""
     places = [repository.path / name for name in ("params.yaml", "dvc.lock", "mlflow.db")]
@@ -50,8 +56,8 @@ def assert_refused(repository, told, *arguments, **environment):
         ("cannot be read", ["model=keras", "model.path=absent.keras"]),
     ],
 )
-def test_a_mistake_on_the_command_line(swept, told, arguments):
-    assert_refused(swept, told, *arguments)
+def test_a_mistake_on_the_command_line(repository, told, arguments):
+    assert_refused(repository, told, *arguments)
 
 
 def own(path, **changes):
@@ -66,31 +72,32 @@ def own(path, **changes):
     return path
 
 
-def test_a_data_file_that_is_not_what_it_should_be(swept, tmp_path):
+def test_a_data_file_that_is_not_what_it_should_be(repository, tmp_path):
     path = own(tmp_path / "nan.npz", x_train=np.full((40, 28, 28), np.nan))
-    assert_refused(swept, "x_train holds NaN", "data=npz", f"data.path={path}")
+    assert_refused(repository, "x_train holds NaN", "data=npz", f"data.path={path}")
     path.write_bytes(path.read_bytes()[:5000])
-    assert_refused(swept, "cannot be read as an .npz", "data=npz", f"data.path={path}")
-    assert_refused(swept, "is not MNIST's", "data=mnist", MNIST_NPZ=str(own(tmp_path / "mnist.npz")))
+    assert_refused(repository, "cannot be read as an .npz", "data=npz", f"data.path={path}")
+    assert_refused(repository, "is not MNIST's", "data=mnist", MNIST_NPZ=str(own(tmp_path / "mnist.npz")))
 
 
-def test_no_network_for_the_download(swept, tmp_path):
+def test_no_network_for_the_download(repository, tmp_path):
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
-    assert_refused(swept, "use data=mnist_5k", "data=mnist", **nowhere)
+    assert_refused(repository, "use data=mnist_5k", "data=mnist", **nowhere)
 
 
-def test_a_model_file_that_does_not_load_or_fit(swept, tmp_path):
+def test_a_model_file_that_does_not_load_or_fit(repository, tmp_path):
     (tmp_path / "text.keras").write_text("no model")
-    assert_refused(swept, "cannot be loaded", "model=keras", f"model.path={tmp_path / 'text.keras'}")
+    assert_refused(repository, "cannot be loaded", "model=keras", f"model.path={tmp_path / 'text.keras'}")
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
     model.save(tmp_path / "small.keras")
-    assert_refused(swept, "takes inputs of shape", "model=keras", f"model.path={tmp_path / 'small.keras'}")
+    assert_refused(repository, "takes inputs of shape", "model=keras", f"model.path={tmp_path / 'small.keras'}")
 
 
-def test_an_mlflow_store_that_does_not_answer(swept):
+def test_an_mlflow_store_that_does_not_answer(repository):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        nobody = f"http://user:secret@127.0.0.1:{bound.getsockname()[1]}"
-        done = swept.run("pipelines.run", *SWEEP, f"tracking.uri={nobody}")
-    assert done.returncode == 2 and "does not answer" in done.stderr
+        nobody = f"127.0.0.1:{bound.getsockname()[1]}"
+        assert_refused(repository, "does not answer", *SWEEP, f"tracking.uri=http://{nobody}")
+        done = repository.run("pipelines.run", *SWEEP, f"tracking.uri=http://user:secret@{nobody}")
+    assert done.returncode == 2 and "MLFLOW_TRACKING_PASSWORD" in done.stderr
     assert "secret" not in done.stdout + done.stderr

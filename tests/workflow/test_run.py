@@ -60,22 +60,23 @@ def test_mlflow_holds_a_parent_and_a_child_for_each_cell(swept):
     assert not rows
 
 
-def test_the_same_command_again_does_no_work_and_imports_no_tensorflow(swept):
-    before = {kind: {run.info.run_id for run in swept.runs(kind)} for kind in ("sweep", "cell")}
-    records = swept.records()
+def test_the_same_command_again_does_no_work_and_imports_no_tensorflow(swept, tmp_path):
+    repository = swept.copy(tmp_path / "again")
+    before = {kind: {run.info.run_id for run in repository.runs(kind)} for kind in ("sweep", "cell")}
+    records = repository.records()
     again = subprocess.run(
-        [*swept.command("pipelines.run", *SWEEP)[:1], "-X", "importtime", "-m", "pipelines.run", *SWEEP],
-        cwd=swept.path,
-        env=swept.environment(),
+        [*repository.command("pipelines.run", *SWEEP)[:1], "-X", "importtime", "-m", "pipelines.run", *SWEEP],
+        cwd=repository.path,
+        env=repository.environment(),
         capture_output=True,
         text=True,
     )
     assert again.returncode == 0 and "3 cells, 0 to compute" in again.stdout
     assert "pipelines.explain" in again.stderr
     assert not re.search(r"\| +(tensorflow|keras)$", again.stderr, re.MULTILINE)
-    assert {kind: {run.info.run_id for run in swept.runs(kind)} for kind in ("sweep", "cell")} == before
-    assert swept.records() == records
-    assert "up to date" in swept.run("dvc", "status").stdout
+    assert {kind: {run.info.run_id for run in repository.runs(kind)} for kind in ("sweep", "cell")} == before
+    assert repository.records() == records
+    assert "up to date" in repository.run("dvc", "status").stdout
 
 
 def test_a_wider_sweep_computes_only_what_is_new(swept, tmp_path):
