@@ -24,10 +24,10 @@ test: $(ENV)  ## make the environment, then run the tests (the slow ones: make t
 	$(BIN)/python -m pytest --numprocesses auto
 
 test-slow: $(ENV)  ## the tests that take minutes; with MNIST_NPZ set, those on all of MNIST too
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not long"
 
 test-services: $(SERVICES_ENV)  ## the tests on real services: after make services
-	$(BIN)/python -m pytest -m service
+	$(BIN)/python -m pytest -m "service and not long"
 
 services: $(SERVICES_ENV)  ## install and start what those need, on loopback: Slurm, Ray, PostgreSQL, a browser
 	$(BIN)/python -m tests.services start
