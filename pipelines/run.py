@@ -42,8 +42,9 @@ def main() -> int:
     if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job.run)()
         return 0
-    # an end that is asked for politely is an interrupt: what is finished is kept and shown
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # an end that is asked for politely is an interrupt, also where a shell has a background job ignore it
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     try:
         with user_errors():
             asked = request.compose(options)
