@@ -86,7 +86,11 @@ def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str,
     run = client.create_run(tracking.experiment_id, tags=tags | provenance.tags(), run_name=name)
     run_id = run.info.run_id
     _log_params(tracking, run_id, projection.asked(chosen))
-    client.log_inputs(run_id, datasets=projection.datasets(chosen))
+    try:
+        client.log_inputs(run_id, datasets=projection.datasets(chosen))
+    except MlflowException:
+        # where two sweeps name the same new data set at once the server takes the first and fails the second
+        client.log_inputs(run_id, datasets=projection.datasets(chosen))
     client.log_artifact(run_id, str(params.PATH))
     if not chosen.variants:
         trained = artifacts.LATEST
