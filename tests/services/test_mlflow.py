@@ -195,6 +195,7 @@ def test_two_sweeps_at_once_log_to_a_server_and_no_credential_is_left_anywhere(s
 
     with ThreadPoolExecutor(2) as both:
         sweeps = list(both.map(run, ("0.1", "0.2")))
+    assert all(done.returncode == 0 for _, done in sweeps), [done.stdout + done.stderr for _, done in sweeps]
     client = MlflowClient(address)
     experiment = client.get_experiment_by_name("counterfactuals")
     assert experiment.artifact_location.startswith("mlflow-artifacts:")
