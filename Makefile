@@ -7,7 +7,7 @@ SERVICES_ENV := .venv/.services
 # the extras that only some sweeps, and the tests against real services, need
 SERVICES := joblib ray slurm server services
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
-  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+  --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .PHONY: help environment run test test-slow test-services services services-stop check bench lock clean
