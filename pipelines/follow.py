@@ -26,8 +26,7 @@ def following(missing: Sequence[Cell]) -> Iterator[None]:
     In a terminal a live line under them says how many wait, run, are done and failed, and the time; a log gets the same
     as a plain line now and then.
     """
-    for cell in missing:
-        store.forget(cell.id)
+    store.forget(cell.id for cell in missing)
     ended = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

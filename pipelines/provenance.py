@@ -69,7 +69,7 @@ def origin() -> dict[str, Any]:
     lock = Path("requirements.lock")
     return {
         "commit": head,
-        "diff": _git("diff", "HEAD", "--", ".", ":!params.yaml", ":!dvc.lock") if is_changed else None,
+        "diff": _git("diff", "--binary", "HEAD", "--", ".", ":!params.yaml", ":!dvc.lock") if is_changed else None,
         "versions": versions(),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
     }
@@ -85,7 +85,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     asked = record["params"]
     return {
-        **{f"{part}": record[part] for part in ("commit", "diff", "lock")},
+        **{part: record[part] for part in ("commit", "diff", "lock")},
         **{f"version of {package}": number for package, number in record["versions"].items()},
         **{f"{part} (SHA-256)": record["identity"][part] for part in ("data", "model", "judges", "code")},
         **{key: value for key, value in record["identity"].items() if key not in ("data", "model", "judges", "code")},
@@ -104,4 +104,5 @@ def _git(*arguments: str) -> str | None:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    # a space at the end of a line belongs to a diff
+    return done.stdout.rstrip("\n")

@@ -103,7 +103,8 @@ def compare(asked: Params, record: Mapping[str, Any], expected: Result) -> int:
     is_equal = found.x.tobytes() == expected.x.tobytes()
     furthest = "" if found.x.shape != expected.x.shape else f", by {np.abs(found.x - expected.x).max():.2g} at most"
     print("the counterfactuals are equal, bit for bit" if is_equal else f"the counterfactuals differ{furthest}")
-    for line in provenance.differences(record, again):
+    # of a sweep's parameters those of this cell alone are the ones that were asked for again
+    for line in provenance.differences({**record, "params": asked.model_dump(mode="json")}, again):
         print(f"  {line}")
     return 0 if is_equal else 1
 

@@ -16,7 +16,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,9 @@ def shares() -> dict[str, float]:
     return found
 
 
-def forget(cell: str) -> None:
-    """Forget why an unfinished cell failed and that it was being computed, before it is tried again."""
-    for path in (_failure_path(cell), CELLS / f"{cell}.running.json"):
+def forget(cells: Iterable[str]) -> None:
+    """Forget why these cells failed, before they are tried again, and what a killed process said that it computes."""
+    for path in [*map(_failure_path, cells), *CELLS.glob("*.running.json")]:
         path.unlink(missing_ok=True)
 
 

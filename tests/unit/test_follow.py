@@ -30,8 +30,10 @@ def test_each_cell_that_ends_is_told_once(capsys):
 
 def test_what_a_killed_run_left_is_forgotten(capsys):
     store.keep_failure("a", {"error": "of another time"})
-    with following(CELLS):
-        pass
+    with store.running(["finished since", "b"]):
+        with following(CELLS):
+            pass
+        assert store.shares() == {}
     assert capsys.readouterr().out == "" and store.failure("a") is None
 
 
