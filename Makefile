@@ -10,7 +10,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
   --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help environment run test test-slow test-services services services-stop check bench lock clean
+.PHONY: help environment run test test-slow test-services services services-stop check paper atlas bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,12 @@ check: $(ENV)  ## style, types and which package may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+paper: $(ENV)  ## the paper's experiments, their tables and figures, compared with what is expected of them
+	$(BIN)/python -m pipelines.paper
+
+atlas: $(ENV)  ## the same of every test image of MNIST to every other class
+	$(BIN)/python -m pipelines.paper atlas
 
 bench: $(ENV)  ## both methods and the peer, on the same instances, in one run
 	$(BIN)/python -m benchmarks.run

@@ -109,7 +109,12 @@ def _right_first(rows: pd.DataFrame) -> pd.DataFrame:
 
 def anchor(cell: Cell, instance: int) -> str:
     """A counterfactual's name in links and file names."""
-    return re.sub(r"[^\w.=+-]+", "_", f"instance={instance}_{cell.name}")
+    return f"instance={instance}{ending(cell)}"
+
+
+def ending(cell: Cell) -> str:
+    """What the names of a cell's counterfactuals end in."""
+    return re.sub(r"[^\w.=+-]+", "_", f"_{cell.name}")
 
 
 def _counterfactual(

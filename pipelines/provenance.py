@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import platform
@@ -15,6 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+from packaging.requirements import Requirement
+
 # What decides the numbers, and what runs them.
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "hydra-core", "dvc", "mlflow")
 
@@ -23,6 +27,44 @@ PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "hydra-core", "dvc", "mlfl
 def versions() -> dict[str, str]:
     """Of Python and of the packages that matter."""
     return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+
+
+@cache
+def code() -> dict[str, str]:
+    """The digest of each module that has a part in a number, by its syntax: a comment or a line break is no change.
+
+    Which these are, DVC has to know too: the code that its stages up to the counterfactuals depend on.
+    """
+    root = Path(__file__).parents[1]
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    deciding = {path for name, stage in stages.items() if name != "report" for path in stage["deps"]}
+    sources = sorted(path for path in deciding if path.endswith(".py"))
+    return {path: _sha256(ast.dump(ast.parse((root / path).read_text())).encode()) for path in sources}
+
+
+def locked() -> dict[str, str]:
+    """The version that the lock file has of each package for this Python and system; empty where there is no lock."""
+    lock = Path("requirements.lock")
+    lines = re.findall(r"^(\w.*?) \\$", lock.read_text(), re.MULTILINE) if lock.exists() else []
+    pins = [requirement for requirement in map(Requirement, lines) if _applies(requirement)]
+    return {requirement.name: str(requirement.specifier).removeprefix("==") for requirement in pins}
+
+
+def _applies(requirement: Requirement) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate()
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """What decides how numbers are rounded beside the versions: the system, the processor and its cores."""
+    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    facts = dict(re.findall(r"^(model name|flags)\s*: (.*)$", described, re.MULTILINE))
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": facts.get("model name", platform.processor()),
+        "features": _sha256(facts.get("flags", "").encode())[:16],
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
 
 
 def process() -> dict[str, str | int]:
@@ -40,7 +82,7 @@ def tags() -> dict[str, str]:
     about = {f"cfx.version.{package}": number for package, number in versions().items()}
     for path in (Path("dvc.lock"), Path("requirements.lock")):
         if path.exists():
-            about[f"cfx.sha256.{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            about[f"cfx.sha256.{path.name}"] = _sha256(path.read_bytes())
     stands_at = commit()
     if stands_at is not None:
         about |= {"mlflow.source.git.commit": stands_at[0], "cfx.git_dirty": "yes" if stands_at[1] else "no"}
@@ -71,7 +113,7 @@ def origin() -> dict[str, Any]:
         "commit": head,
         "diff": _git("diff", "--binary", "HEAD", "--", ".", ":!params.yaml", ":!dvc.lock") if is_changed else None,
         "versions": versions(),
-        "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
+        "lock": _sha256(lock.read_bytes()) if lock.exists() else None,
     }
 
 
@@ -92,6 +134,10 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
         **{section: asked[section] for section in ("seed", "data", "model", "training")},
         "device": record["device"]["kind"],
     }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _short(value: object) -> str:

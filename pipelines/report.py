@@ -1,14 +1,15 @@
 """Stage `report`: one page that shows what was run and what came out.   python -m pipelines.report
 
 Writes artifacts/report/: index.html, which holds its pictures and asks no other file or host for anything, and beside
-it what goes into a paper: pictures/ (captioned PNG), figures/ (PDF) and tables/ (CSV and LaTeX). The same artefacts, by
-the same code, give the same bytes: no date is in it.
+it what goes into a paper: pictures/ (captioned PNG), figures/ (PDF and PNG) and tables/ (CSV and LaTeX). The same
+artefacts, by the same code, give the same bytes: no date is in it.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ def main() -> None:
         files = sorted(path for kind in ("figures", "tables") for path in (folder / kind).iterdir())
         content["files"] = [str(path.relative_to(folder)) for path in files]
         (folder / "index.html").write_text(render(**content), encoding="utf-8")
+        if artifacts.RUNS.exists():
+            shutil.copyfile(artifacts.RUNS, folder / artifacts.RUNS.name)
 
 
 def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
@@ -92,14 +95,18 @@ def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
     }
 
 
-def link(addresses: Mapping[str, str]) -> bool:
-    """Keep where the runs are for the next report; returns whether the last one was made with the same."""
+def link(addresses: Mapping[str, str]) -> None:
+    """Keep where the runs are, for the report to link to."""
     text = json.dumps(addresses, indent=2) + "\n"
-    if artifacts.RUNS.exists() and artifacts.RUNS.read_text() == text:
-        return True
-    with replacing(artifacts.RUNS) as temporary:
-        temporary.write_text(text)
-    return False
+    if not (artifacts.RUNS.exists() and artifacts.RUNS.read_text() == text):
+        with replacing(artifacts.RUNS) as temporary:
+            temporary.write_text(text)
+
+
+def is_linked() -> bool:
+    """Whether the report that is there links to where the runs are."""
+    linked = artifacts.REPORT / artifacts.RUNS.name
+    return linked.exists() and linked.read_text() == artifacts.RUNS.read_text()
 
 
 def run_addresses() -> dict[str, str]:
@@ -217,10 +224,11 @@ def render(**content: Any) -> str:
 
 
 def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:
-    """A figure drawn in light ink, as data URIs for a light and for a dark ground, and as a PDF file."""
+    """A figure drawn in light ink, as data URIs for a light and for a dark ground, and as files: PDF and PNG."""
     svg = io.StringIO()
     with matplotlib.rc_context(_VECTOR):
         figure.savefig(path, transparent=True, dpi=200, metadata={"CreationDate": None})
+        figure.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None})
         figure.savefig(svg, format="svg", transparent=True, dpi=200, metadata={"Date": None})
     light, dark = (
         gallery.data_uri("image/svg+xml", svg.getvalue().replace(_LIGHT, ink).encode()) for ink in (_LIGHT, _DARK)

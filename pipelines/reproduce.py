@@ -1,8 +1,9 @@
-"""What makes a cell again, and whether it does.   python -m pipelines.reproduce <cell or MLflow run> [--check]
+"""What makes a cell again, and whether it does.   python -m pipelines.reproduce <cell, row or MLflow run> [--check]
 
-A cell is named as in the column `cell` of counterfactuals.parquet, or by its run in MLflow; what it came from stands in
-its record. Without --check the commands are printed; with it they are run in a temporary clone, in this environment,
-and the counterfactuals are compared: exit code 0 where all are equal bit for bit, 1 where not, with what differs.
+A cell is named as in the column `cell` of counterfactuals.parquet, by the place of one of its rows there (0, 1, ...),
+or by its run in MLflow; what it came from stands in its record. Without --check the commands are printed; with it they
+are run in a temporary clone, in this environment, and the counterfactuals are compared: exit code 0 where all are equal
+bit for bit, 1 where not, with what differs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cfx.errors import InputError
 from cfx.result import Result
-from pipelines import artifacts, provenance, recipe
+from pipelines import artifacts, provenance, recipe, store
 from pipelines.params import Params, check
 from pipelines.terminal import user_errors
 
@@ -29,27 +31,41 @@ from pipelines.terminal import user_errors
 def main() -> int:
     """Print the commands, or run them and compare; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.reproduce", description=__doc__.partition("   ")[0])
-    parser.add_argument("name", help="a cell, as in counterfactuals.parquet, or its MLflow run")
+    parser.add_argument("name", help="a cell or a row of counterfactuals.parquet, or an MLflow run")
     parser.add_argument("--check", action="store_true", help="run the commands in a temporary clone and compare")
     parser.add_argument("--uri", default="sqlite:///mlflow.db", help="of the MLflow store, for a run (%(default)s)")
     options = parser.parse_args()
     with user_errors():
-        folder, name = find(options.name, options.uri)
-        record = json.loads((folder / f"{name}.json").read_text())
+        described, found = find(options.name, options.uri)
+        record = json.loads(described.read_text())
         asked = only(check(record["params"]), record["swept"])
         if not options.check:
             print("\n".join(commands(asked, record)))
             return 0
-        return compare(asked, record, Result.load(folder / f"{name}.npz"))
+        return compare(asked, record, Result.load(found))
 
 
-def find(name: str, uri: str) -> tuple[Path, str]:
-    """The folder that holds <cell>.json and <cell>.npz, and the cell."""
-    if not (artifacts.RESULTS / f"{name}.json").exists():
-        name = _of_run(name, uri)
-    if not (artifacts.RESULTS / f"{name}.json").exists():
-        raise InputError(f"{name}: is no cell of the last sweep here; run its sweep again, or `dvc checkout` it")
-    return artifacts.RESULTS, name
+def find(name: str, uri: str) -> tuple[Path, Path]:
+    """The record and the counterfactuals of a cell, by its name, a row of the table, or an MLflow run.
+
+    Raises InputError where there is none.
+    """
+    if (files := _files(name)) is not None:
+        return files
+    if name.isdecimal() and artifacts.TABLE.exists():
+        rows = pd.read_parquet(artifacts.TABLE, columns=["cell"])["cell"]
+        if int(name) < len(rows):
+            return find(rows[int(name)], uri)
+    if (files := _files(_of_run(name, uri))) is None:
+        raise InputError(f"{name}: its cell is not here; run its sweep again, or `dvc pull` it")
+    return files
+
+
+def _files(cell: str) -> tuple[Path, Path] | None:
+    """Of a cell among the artefacts, or else in the store."""
+    collected = artifacts.RESULTS / f"{cell}.json", artifacts.RESULTS / f"{cell}.npz"
+    stored = store.record_path(cell), store.result_path(cell)
+    return next((files for files in (collected, stored) if files[0].is_file()), None)
 
 
 def only(params: Params, swept: Mapping[str, Any]) -> Params:
@@ -117,7 +133,7 @@ def _of_run(run_id: str, uri: str) -> str:
     try:
         return MlflowClient(tracking_uri=uri).get_run(run_id).data.tags["cfx.cell"]
     except (MlflowException, KeyError) as error:
-        raise InputError(f"{run_id}: is neither a cell of the last sweep nor the run of one in {uri}") from error
+        raise InputError(f"{run_id}: is no cell and no row here, nor the run of a cell in {uri}") from error
 
 
 def _call(*command: str, given: str | None = None) -> None:

@@ -10,8 +10,9 @@ import importlib.util
 import itertools
 import os
 import re
+import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, cast
 
 import hydra
 from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -54,20 +56,28 @@ class Request:
     """The option of hydra/launcher."""
     overrides: list[str]
     """The overrides that are the same in every cell."""
+    command: str
+    """The command line, as it can be pasted."""
 
 
-def compose(options: argparse.Namespace) -> Request:
-    """What the command line asks for. Raises InputError for what cannot be composed or is wrong in itself."""
-    if options.config_path or options.config_name or options.package or options.experimental_rerun:
+def options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Hydra's reading of a command line: its flags, and under `overrides` the rest."""
+    return get_args_parser().parse_intermixed_args(arguments)
+
+
+def compose(arguments: Sequence[str]) -> Request:
+    """What a command line asks for. Raises InputError for what cannot be composed or is wrong in itself."""
+    asked = options(arguments)
+    if asked.config_path or asked.config_name or asked.package or asked.experimental_rerun:
         raise InputError("--config-path, --config-name, --package and --experimental-rerun have no meaning here")
     same = []
-    if options.config_dir:
-        folder = Path(options.config_dir).resolve()
+    if asked.config_dir:
+        folder = Path(asked.config_dir).resolve()
         if not folder.is_dir():
             raise InputError(f"--config-dir: {folder} is no folder; give one with config files as in conf/")
         same.append(f"hydra.searchpath=[file://{folder}]")
     with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3"):
-        given = OverridesParser.create().parse_overrides(options.overrides)
+        given = OverridesParser.create().parse_overrides(asked.overrides)
         if own := [override.input_line for override in given if override.key_or_group.split(".")[0] == "job"]:
             raise InputError(f"{own[0]}: `job` is filled in by the driver; choose cells by the sweep")
         same += [str(override.input_line) for override in given if not override.is_sweep_override()]
@@ -88,6 +98,7 @@ def compose(options: argparse.Namespace) -> Request:
         launch=params.checked(Launch, resolved.get("launch"), "launch"),
         launcher=launcher,
         overrides=same,
+        command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
     )
 
 

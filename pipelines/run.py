@@ -7,7 +7,6 @@ MLflow is brought in line with what is on disk. The same command again does no w
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ import filelock
 import hydra
 import pandas as pd
 import rich.box
-from hydra._internal.utils import get_args_parser
 from rich.table import Table
 
 from cfx.errors import InputError
@@ -37,22 +35,36 @@ ROWS = 50
 
 def main() -> int:
     """Run what the command line asks for; returns the exit code."""
-    options = get_args_parser().parse_intermixed_args()
-    prefer_presets()
+    arguments = sys.argv[1:]
+    options = request.options(arguments)
     if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
+        prefer_presets()
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job.run)()
         return 0
+    with driving():
+        return sweep(request.compose(arguments))
+
+
+@contextmanager
+def driving() -> Iterator[None]:
+    """What every driver does around its sweeps: hold the folder, tell mistakes in a line, and end politely if asked.
+
+    A second run at the same time would change params.yaml and the artefacts under the first.
+    """
+    prefer_presets()
     # an end that is asked for politely is an interrupt, also where a shell has a background job ignore it
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
     try:
         with user_errors():
-            asked = request.compose(options)
-            with _alone():
-                return sweep(asked)
+            try:
+                with filelock.FileLock(RUN_LOCK, timeout=0):
+                    yield
+            except filelock.Timeout:
+                raise InputError("another run is at work in this folder; wait for it, or work in a clone") from None
     except KeyboardInterrupt:
         print("stopped: finished cells are kept, and the same command goes on with the others", file=sys.stderr)
-        return 130
+        raise SystemExit(130) from None
 
 
 def sweep(asked: Request) -> int:
@@ -64,7 +76,7 @@ def sweep(asked: Request) -> int:
     with repro.all_or_nothing():
         train(asked.params)
         planned = cells.of_sweep(asked.params)
-    run = tracking.parent_run(mlflow, planned, asked.params, asked.name, command())
+    run = tracking.parent_run(mlflow, planned, asked.params, asked.name, asked.command)
     parent = run.info.run_id
     explain.adopt(planned)
     missing = [cell for cell in planned if not store.has(cell.id)]
@@ -81,9 +93,11 @@ def sweep(asked: Request) -> int:
         else:
             explain.collect(planned)
         tracking.bring_in_line(mlflow, parent, planned)
-        is_linked = report.link(tracking.links(mlflow, parent, planned))
+        report.link(tracking.links(mlflow, parent, planned))
         if is_complete:
-            repro.bring_up_to_date("report", force=not is_linked)
+            repro.bring_up_to_date("report")
+            if not report.is_linked():
+                repro.bring_up_to_date("report", force=True)
             status = "FINISHED"
         else:
             report.main()
@@ -149,21 +163,6 @@ def show_table(frame: pd.DataFrame) -> None:
     console.print(table)
     if len(frame) > ROWS:
         console.print(f"... and {len(frame) - ROWS} rows more in {artifacts.TABLE}")
-
-
-def command() -> str:
-    """The command line, as it can be pasted."""
-    return shlex.join(["python", "-m", "pipelines.run", *sys.argv[1:]])
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the folder: a second run at the same time would change params.yaml and the artefacts under the first."""
-    try:
-        with filelock.FileLock(RUN_LOCK, timeout=0):
-            yield
-    except filelock.Timeout:
-        raise InputError("another run is at work in this folder; wait for it, or work in a clone") from None
 
 
 if __name__ == "__main__":

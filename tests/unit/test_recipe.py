@@ -4,13 +4,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hydra._internal.utils import get_args_parser
 
 from pipelines import params, recipe, request
 
 
 def asked_for(arguments: list[str]) -> params.Params:
-    return request.compose(get_args_parser().parse_intermixed_args(arguments)).params
+    return request.compose(arguments).params
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ def test_the_pictures_lie_beside_the_page_as_files(usual: Path) -> None:
 
 
 def test_the_charts_lie_beside_the_page_as_vector_files_with_their_fonts(usual: Path) -> None:
-    drawn = {path.name: path.read_bytes() for path in (usual / "figures").iterdir()}
+    drawn = {path.name: path.read_bytes() for path in (usual / "figures").glob("*.pdf")}
     of_axes = {
         f"{measure}_by_{axis}.pdf"
         for measure in ("l1", "probability", "runtime_s", "found")

@@ -31,8 +31,12 @@ def test_the_commands_say_what_cannot_be_guessed(repository):
     record = repository.records()[a_cell(repository)]
     for part in (record["commit"], record["lock"], record["identity"]["data"], "search.target_class=1"):
         assert part in told
-    refused = repository.run("pipelines.reproduce", "nothing")
-    assert refused.returncode == 2 and "is neither a cell" in refused.stderr and "Traceback" not in refused.stderr
+    row = repository.table()["target_class"].tolist().index("1")
+    assert repository.run("pipelines.reproduce", str(row)).stdout == told
+    for nothing in ("nothing", "3"):
+        refused = repository.run("pipelines.reproduce", nothing)
+        assert refused.returncode == 2 and "is no cell and no row" in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
 def test_a_changed_line_of_the_search_is_named_as_the_cause(repository):

@@ -1,0 +1,166 @@
+"""What a repetition of an experiment has to come to: paper/expected.json, and how what came out differs from it.
+
+On the machine and with the versions that were expected the counterfactuals have to be equal, bit for bit; elsewhere
+numbers are rounded otherwise, which training makes much of, and the findings have to lie within the file's tolerances.
+Whatever differs, the comparison names what it came from that differs too: parameters, data, code, versions, machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cfx.errors import InputError
+from cfx.files import replacing
+from cfx.result import Result
+from pipelines import cells, projection, provenance, store
+from pipelines.cells import Cell
+from pipelines.findings import Finding
+from pipelines.params import Params
+from pipelines.terminal import console
+
+Json = dict[str, Any]
+
+# How many differences are told; all are in the comparison's file.
+_TOLD = 20
+
+
+def read(path: Path) -> Json:
+    """What is expected. Raises InputError where the file is not there or not what `accept` writes."""
+    try:
+        expected = json.loads(path.read_text())
+        if not (isinstance(expected, dict) and {"tolerances", "made_with", "experiments"} <= expected.keys()):
+            raise ValueError("needs tolerances, made_with and experiments")
+        return expected
+    except (OSError, ValueError) as error:
+        raise InputError(f"--expected: {path}: {error}; take the one from the repository") from error
+
+
+def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding]) -> Json:
+    """What is expected of a repetition of an experiment, from a run of it."""
+    return {
+        # where the user's files lie is no part of it
+        "parameters": {key: str(value) for key, value in projection.asked(chosen).items() if "path" not in key},
+        "made_from": {key: value for cell in sweep for key, value in _made_from(cell)},
+        "counterfactuals": {cell.name: _sha256(Result.load(store.result_path(cell.id)).x.tobytes()) for cell in sweep},
+        "findings": {finding.name: number(finding.value) for finding in found},
+    }
+
+
+def made_with() -> Json:
+    """What all experiments of a run share: the machine, the versions, and the code that has a part in a number."""
+    python = platform.python_version()
+    return {"machine": provenance.machine(), "versions": {"python": python, **provenance.locked()}} | {
+        "code": provenance.code()
+    }
+
+
+def accept(path: Path, expected: Json, made: Mapping[str, Json]) -> None:
+    """Expect from now on what was made. Raises InputError where that leaves experiments of another origin beside it."""
+    others = expected["experiments"].keys() - made.keys()
+    if others and expected["made_with"] != made_with():
+        raise InputError(
+            f"--accept: code, versions or machine differ: accept {', '.join(sorted(others))} with the others"
+        )
+    experiments = dict(sorted((expected["experiments"] | dict(made)).items()))
+    with replacing(path) as temporary:
+        temporary.write_text(
+            json.dumps(expected | {"made_with": made_with(), "experiments": experiments}, indent=1) + "\n"
+        )
+
+
+def compare(made: Mapping[str, Json], expected: Json) -> pd.DataFrame:
+    """One row a difference: experiment, what, expected, made, and whether it counts."""
+    is_here = _place(expected["made_with"]) == _place(made_with())
+    rows = []
+    for name in made.keys() & expected["experiments"].keys():
+        rows += [(name, *row) for row in _differences(expected["experiments"][name], made[name], expected, is_here)]
+    return pd.DataFrame(rows, columns=["experiment", "what", "expected", "made", "counts"]).astype({"counts": bool})
+
+
+def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bool:
+    """Say in how far what was made is as expected, and what may be the cause; returns whether it is."""
+    is_here = _place(expected["made_with"]) == _place(made_with())
+    counting = compared[compared["counts"]]
+    for name, experiment in made.items():
+        if name not in expected["experiments"]:
+            console.print(f"{name}: nothing is expected of it yet; --accept does")
+            continue
+        wrong = counting[counting["experiment"] == name]
+        many = f"{len(experiment['counterfactuals'])} cells, {len(experiment['findings'])} numbers"
+        said = "equal bit for bit" if is_here else "within the tolerances, on another machine or with other versions"
+        console.print(f"{name}: {many}: {f'{len(wrong)} differ' if len(wrong) else said}", markup=False)
+        for row in wrong.head(_TOLD).itertuples():
+            console.print(f"  {row.what}: {row.expected} was expected, {row.made} came out", markup=False)
+        if len(wrong) > _TOLD:
+            console.print(f"  ... and {len(wrong) - _TOLD} more in comparison.csv")
+    for line in causes(made, expected):
+        console.print(f"cause: {line}" if len(counting) else f"without effect: {line}", markup=False)
+    return counting.empty
+
+
+def causes(made: Mapping[str, Json], expected: Json) -> Iterator[str]:
+    """In what differs what the expected and the made came from, a line each."""
+    for part, then in expected["made_with"].items():
+        yield from (f"{part}: {line}" for line in _changed(then, made_with()[part]))
+    for name in made.keys() & expected["experiments"].keys():
+        for part in ("parameters", "made_from"):
+            then, now = expected["experiments"][name][part], made[name][part]
+            yield from (f"{name}: {line}" for line in _changed(then, now))
+
+
+def number(value: float) -> float | None:
+    """As JSON has it, which knows no NaN."""
+    return None if math.isnan(value) else value
+
+
+def _differences(then: Json, now: Json, expected: Json, is_here: bool) -> Iterator[tuple[str, Any, Any, bool]]:
+    for cell in then["counterfactuals"] | now["counterfactuals"]:
+        before, after = (one["counterfactuals"].get(cell) for one in (then, now))
+        if before != after:
+            # elsewhere every bit may differ, but not whether there is such a cell
+            yield f"counterfactuals of {cell}", before, after, is_here or before is None or after is None
+    for name in then["findings"] | now["findings"]:
+        before, after = (one["findings"].get(name) for one in (then, now))
+        tolerance = expected["tolerances"].get(name.rpartition(": ")[2])
+        if tolerance is not None and before != after:
+            yield name, before, after, is_here or not _is_near(before, after, tolerance)
+
+
+def _is_near(before: float | None, after: float | None, tolerance: Mapping[str, float]) -> bool:
+    if before is None or after is None:
+        return False
+    return math.isclose(before, after, rel_tol=tolerance.get("relative", 0), abs_tol=tolerance.get("absolute", 0))
+
+
+def _place(made: Json) -> tuple[Any, Any]:
+    return made.get("machine"), made.get("versions")
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for key in dict.fromkeys((*then, *now)):
+        if then.get(key) != now.get(key):
+            yield f"{key}: {_short(then.get(key))} became {_short(now.get(key))}"
+
+
+def _made_from(cell: Cell) -> Iterator[tuple[str, str]]:
+    """The digests of the data and of the models of a cell, named by what of them is swept."""
+    identity, which = cells.identity(cell), "".join(f", {key}={value}" for key, value in cell.upstream.items())
+    for part in ("data", "model", "judges"):
+        yield f"{part}{which}", _short(identity[part])
+
+
+def _short(value: object) -> str:
+    """A digest as far as it tells it from others."""
+    return " ".join(str(part)[:16] for part in value) if isinstance(value, list) else str(value)[:60]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

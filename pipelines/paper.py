@@ -1,0 +1,156 @@
+"""The named experiments of conf/experiment/ as a paper's tables and figures, and whether they came out as expected.
+
+    python -m pipelines.paper                       all but the atlas, which takes as long as the others together
+    python -m pipelines.paper atlas                 that one
+    python -m pipelines.paper seeds data=mnist_5k   one with other parameters
+    python -m pipelines.paper --accept              let paper/expected.json expect what came out
+
+Each experiment is a sweep as `python -m pipelines.run +experiment=...` runs it: what is there is not computed again.
+artifacts/paper/<experiment>/ gets its report's tables (CSV, LaTeX) and figures (PDF, PNG), and findings.csv and .tex,
+its numbers with their intervals. artifacts/paper/manifest.json says of every number and figure which cells it is from,
+and of every cell its MLflow run, commit, data, model and lock file. comparison.csv has every difference from
+paper/expected.json; exit code 0 says that there is none that counts, 1 that there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cfx.errors import InputError
+from cfx.files import replacing
+from pipelines import artifacts, cells, expectation, findings, gallery, params, report, request, run, store, tables
+from pipelines.cells import Cell
+from pipelines.launch import CONF
+from pipelines.terminal import console
+
+FOLDER = artifacts.ROOT / "paper"
+EXPERIMENTS = ("cf_mnist", "targets_100", "sensitivity", "seeds")
+# What the table of a paper has room for; all is in findings.csv.
+_COLUMNS = ("validity", "l1", "probability", "quality/l0", "quality/im1", "quality/oracle", "runtime_s")
+
+
+def main() -> int:
+    """Run the experiments and compare; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("asked", nargs="*", metavar="experiment|key=value", help="experiments, and overrides for all")
+    parser.add_argument("--expected", type=Path, default=Path("paper/expected.json"), help="(%(default)s)")
+    parser.add_argument("--accept", action="store_true", help="expect from now on what came out")
+    options = parser.parse_intermixed_args()
+    overrides = [word for word in options.asked if "=" in word]
+    with run.driving():
+        chosen = _known([word for word in options.asked if "=" not in word]) or EXPERIMENTS
+        expected = expectation.read(options.expected)
+        asked = {name: request.compose([f"+experiment={name}", *overrides]) for name in chosen}
+        made = {}
+        for name, sweep in asked.items():
+            console.print(f"[bold]{name}[/bold]")
+            if run.sweep(sweep) != 0:
+                raise SystemExit(1)
+            made[name] = gather(name, sweep.command)
+        write_manifest()
+        if options.accept:
+            expectation.accept(options.expected, expected, made)
+            console.print(f"expected from now on: {', '.join(made)}, in {options.expected}", markup=False)
+            return 0
+        compared = expectation.compare(made, expected)
+        with replacing(FOLDER / "comparison.csv") as temporary:
+            compared.to_csv(temporary, index=False)
+        return 0 if expectation.tell(compared, made, expected) else 1
+
+
+def gather(name: str, command: str) -> dict[str, Any]:
+    """Write the folder of the experiment that the artefacts hold; returns what is to be expected of a repetition."""
+    chosen = params.read()
+    sweep = cells.of_sweep(chosen)
+    table = tables.of_counterfactuals(sweep, pd.read_parquet(artifacts.TABLE))
+    axes = tables.axes(sweep)
+    found = findings.of_experiment(table, axes)
+    with replacing(FOLDER / name) as folder:
+        shutil.copytree(artifacts.REPORT, folder, ignore=shutil.ignore_patterns("index.html", "runs.json"))
+        findings.frame(found).to_csv(folder / "findings.csv", index=False)
+        (folder / "findings.tex").write_text(_latex(sweep, found), encoding="utf-8")
+        files = {str(path.relative_to(folder)): _shown(path, sweep) for path in sorted(folder.rglob("*.*"))}
+        content = _traced(name, command, sweep, found) | {"files": files}
+        (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
+    return expectation.of_experiment(chosen, sweep, found)
+
+
+def write_manifest() -> None:
+    """Join what each experiment's own manifest says."""
+    made = {path.parent.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/manifest.json"))}
+    with replacing(FOLDER / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(made, indent=1) + "\n")
+
+
+def _known(names: list[str]) -> list[str]:
+    there = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+    if unknown := [name for name in names if name not in there]:
+        raise InputError(f"{unknown[0]}: is no experiment; conf/experiment/ has {', '.join(there)}")
+    return list(dict.fromkeys(names))
+
+
+def _traced(name: str, command: str, sweep: list[Cell], found: list[findings.Finding]) -> dict[str, Any]:
+    """Of every number and figure the cells, and of every cell what it came from."""
+    runs = report.run_addresses()
+    records = {cell.id: store.record(cell.id) for cell in sweep}
+    return {
+        "experiment": name,
+        "command": command,
+        "run": runs.get("sweep"),
+        "cells": {
+            cell.id: {
+                "swept": cell.swept,
+                "run": runs.get(cell.id),
+                **{key: records[cell.id][key] for key in ("commit", "lock")},
+                "changed": records[cell.id]["diff"] is not None,
+                **{key: records[cell.id]["identity"][key] for key in ("data", "model", "judges", "code")},
+            }
+            for cell in sweep
+        },
+        "numbers": [
+            {"name": finding.name, "n": finding.n, "cells": finding.cells}
+            | {key: expectation.number(getattr(finding, key)) for key in ("value", "low", "high")}
+            for finding in found
+        ],
+    }
+
+
+def _shown(path: Path, sweep: list[Cell]) -> list[str]:
+    """The cells that a file shows: one a picture, all of them a figure or a table."""
+    name = path.stem.removesuffix("_evolution")
+    named = [cell.id for cell in sweep if name.startswith("instance=") and name.endswith(gallery.ending(cell))]
+    return named or [cell.id for cell in sweep]
+
+
+def _latex(sweep: list[Cell], found: list[findings.Finding]) -> str:
+    """The points of the sweep, a row each, with the measures that a paper has room for and their intervals."""
+    points: dict[str, dict[str, Any]] = {}
+    most = max(len(finding.setting) for finding in found)
+    for finding in found:
+        if len(finding.setting) == most and finding.measure in _COLUMNS:
+            row = points.setdefault(finding.name.partition(": ")[0], dict(finding.setting))
+            row[finding.measure.rpartition("/")[2]] = _with_interval(finding)
+    caption = (
+        f"Medians and shares of {len(sweep)} cells of {len(sweep[0].instances)} instances, with 95\\,\\% intervals "
+        "by the percentile bootstrap."
+    )
+    return tables.latex(pd.DataFrame(points.values()), caption, "tab:findings")
+
+
+def _with_interval(finding: findings.Finding) -> str:
+    interval = "" if math.isnan(finding.low) else f" [{finding.low:.3g}, {finding.high:.3g}]"
+    return "--" if math.isnan(finding.value) else f"{finding.value:.3g}{interval}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

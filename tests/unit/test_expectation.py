@@ -1,0 +1,94 @@
+"""What differs from what is expected: what counts where, and what is named as the cause."""
+
+import copy
+import json
+
+import pytest
+
+from cfx.errors import InputError
+from pipelines import expectation
+
+MADE = {
+    "parameters": {"seed": "0"},
+    "made_from": {"data": "d", "model": "m", "judges": "j"},
+    "counterfactuals": {"target_class=1": "abc"},
+    "findings": {"all: l1": 10.0, "all: runtime_s": 1.0},
+}
+TOLERANCES = {"l1": {"relative": 0.2}}
+
+
+def expected(**changes):
+    return {
+        "tolerances": TOLERANCES,
+        "made_with": expectation.made_with() | changes,
+        "experiments": {"one": copy.deepcopy(MADE)},
+    }
+
+
+def counting(made, of=None):
+    compared = expectation.compare({"one": made}, of or expected())
+    return compared[compared["counts"]]["what"].tolist()
+
+
+def changed(part, **values):
+    return MADE | {part: MADE[part] | values}
+
+
+def test_the_same_is_as_expected_and_time_does_not_count(capsys):
+    made = changed("findings", **{"all: runtime_s": 3.0})
+    assert counting(made) == []
+    assert expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
+    assert "equal bit for bit" in capsys.readouterr().out
+
+
+def test_here_every_bit_counts_and_elsewhere_the_tolerance():
+    made = changed("counterfactuals", **{"target_class=1": "abd"}) | {"findings": {"all: l1": 11.0}}
+    assert counting(made) == ["counterfactuals of target_class=1", "all: l1"]
+    elsewhere = expected(machine={"processor": "another"})
+    assert counting(made, elsewhere) == []
+    assert counting(changed("findings", **{"all: l1": 13.0}), elsewhere) == ["all: l1"]
+    assert counting(changed("findings", **{"all: l1": None}), elsewhere) == ["all: l1"]
+
+
+def test_a_cell_that_is_gone_or_new_counts_everywhere():
+    elsewhere = expected(versions={})
+    assert counting(MADE | {"counterfactuals": {}}, elsewhere) == ["counterfactuals of target_class=1"]
+    assert counting(changed("counterfactuals", new="x"), elsewhere) == ["counterfactuals of new"]
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "line"),
+    [
+        ("machine", "cores", "machine: cores: 1000 became"),
+        ("versions", "numpy", "versions: numpy: 1000 became"),
+        ("code", "cfx/wachter.py", "code: cfx/wachter.py: 1000 became"),
+    ],
+)
+def test_what_all_experiments_share_is_named_where_it_differs(part, key, line):
+    with_another = expectation.made_with()[part] | {key: 1000}
+    (named,) = expectation.causes({"one": MADE}, expected(**{part: with_another}))
+    assert named.startswith(line)
+
+
+def test_a_parameter_and_the_data_are_named_where_they_differ():
+    made = changed("parameters", seed="1") | {"made_from": MADE["made_from"] | {"data": "e"}}
+    named = list(expectation.causes({"one": made}, expected()))
+    assert named == ["one: seed: 0 became 1", "one: data: d became e"]
+
+
+def test_accepting_keeps_the_tolerances_and_what_has_the_same_origin(tmp_path):
+    path = tmp_path / "expected.json"
+    expectation.accept(path, expected(), {"two": MADE})
+    kept = expectation.read(path)
+    assert kept["tolerances"] == TOLERANCES and list(kept["experiments"]) == ["one", "two"]
+    with pytest.raises(InputError, match="accept one with the others"):
+        expectation.accept(path, expected(code={}), {"two": MADE})
+    expectation.accept(path, expected(code={}), {"one": MADE})
+    assert expectation.read(path)["made_with"] == json.loads(json.dumps(expectation.made_with()))
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "not JSON"])
+def test_a_file_that_expects_nothing_is_refused(tmp_path, content):
+    (tmp_path / "expected.json").write_text(content)
+    with pytest.raises(InputError, match="take the one from the repository"):
+        expectation.read(tmp_path / "expected.json")
