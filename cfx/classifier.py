@@ -20,9 +20,6 @@ Outputs = Literal["auto", "probabilities", "logits"]
 
 # A probability below this counts as this, so that its logarithm is finite.
 _TINY = 1e-30
-# A Keras model is given at least so many rows: for fewer, matrix products take other kernels, which round otherwise. So
-# a row has the same bits in every batch that it may be in, and a search that makes much of little ends the same way.
-_FEWEST = 16
 # How many numbers (64 MiB) a predict_fn is given at once when its gradient is taken.
 _NUMBERS_AT_ONCE = 2**24
 
@@ -62,9 +59,7 @@ class Classifier:
         """Logits (n, classes) of x (n, *shape), float32, inside a graph, differentiable by x."""
         if not self._is_keras:
             return self._numerical_logits(x)
-        count = tf.shape(x)[0]
-        padding = tf.repeat(tf.stop_gradient(x[:1]), tf.maximum(_FEWEST - count, 0), axis=0)
-        outputs = self._call(tf.concat([x, padding], axis=0))
+        outputs = self._call(x)
         last = _origin(outputs).op
         if self._gives_logits:
             logits = tf.cast(outputs, tf.float32)
@@ -75,7 +70,6 @@ class Classifier:
             logits = tf.math.log(odds)
         else:
             logits = tf.math.log(tf.maximum(tf.cast(outputs, tf.float32), _TINY))
-        logits = logits[:count]
         return tf.concat([tf.zeros_like(logits), logits], axis=1) if self._is_binary else logits
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:

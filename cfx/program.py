@@ -39,6 +39,9 @@ _MODULES: dict[str, ModuleType] = {"primal_dual": primal_dual, "wachter": wachte
 
 # The most steps without a word to the host: often enough for a progress bar, seldom enough to cost nothing.
 _STEPS = 50
+# A model is given at least so many rows: for fewer, matrix products take other kernels, which round otherwise. So a row
+# has the same bits in every batch that it may be in, and a search that makes much of little ends the same way.
+_FEWEST = 16
 # In the search a point is met within this share of tol, since the caller's model may round otherwise in another batch.
 _SURE = 0.999
 
@@ -70,7 +73,7 @@ class Program(NamedTuple):
     begin: Callable[..., Batch]
     """(settings, row): rows that have not taken a step."""
     join: Callable[..., Batch]
-    """(batch, keep, fresh): the slots `keep` of a batch, then fresh rows."""
+    """(batch, keep, fresh): the slots `keep` of a batch, then fresh rows, then what fills it up for the model."""
     run: Callable[..., tuple[Batch, Met]]
     """(settings, batch, met, path_rows, enough): steps until at most `enough` rows go on, or _STEPS are taken."""
 
@@ -126,7 +129,7 @@ def _compile(classifier: Classifier, method: Method, shape: tuple[int, ...], jit
         return Batch(row, module.start(SimpleNamespace(**settings), row), best)
 
     def join(batch: Batch, keep: tf.Tensor, fresh: Batch) -> Batch:
-        return tf.nest.map_structure(lambda old, new: tf.concat([tf.gather(old, keep), new], 0), batch, fresh)
+        return _filled(tf.nest.map_structure(lambda old, new: tf.concat([tf.gather(old, keep), new], 0), batch, fresh))
 
     def run(
         settings: dict[str, tf.Tensor], batch: Batch, met: Met, path_rows: tf.Tensor, enough: tf.Tensor
@@ -167,6 +170,15 @@ def _compile(classifier: Classifier, method: Method, shape: tuple[int, ...], jit
     # A run without rows takes no step: what is left is to build the graph, which then counts in nobody's time.
     run_graph(settings, join_graph(batch, tf.zeros([0], tf.int64), batch), met, 0, 0)
     return Program(classifier, module, jit_compile, begin_graph, join_graph, run_graph)
+
+
+def _filled(batch: Batch) -> Batch:
+    """The batch, and after it its first row as many times, ended, as it takes to give the model enough rows."""
+    count = tf.shape(batch.row.index)[0]
+    missing = tf.where(count > 0, tf.maximum(_FEWEST - count, 0), 0)
+    filled = tf.nest.map_structure(lambda rows: tf.concat([rows, tf.repeat(rows[:1], missing, axis=0)], 0), batch)
+    filled.state["done"] = tf.concat([batch.state["done"], tf.fill([missing], True)], 0)
+    return filled
 
 
 def _point(

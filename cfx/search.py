@@ -148,17 +148,17 @@ def _search(
         batch = compiled.join(batch, keep, compiled.begin(settings, _rows(row, fresh)))
         slots = np.concatenate([slots[keep], fresh])
         going = np.ones(len(slots), bool)
-        # An eighth of the places empty is worth a new batch, or half of them where its size has to be compiled.
-        enough = len(slots) // 2 if compiled.is_xla and not len(waiting) else len(slots) - max(1, len(slots) // 8)
+        # A few places empty are worth a new batch, or half of them where its size has to be compiled.
+        enough = len(slots) // 2 if compiled.is_xla and not len(waiting) else len(slots) - max(1, len(slots) // 32)
         while going.sum() > enough:
-            before = batch.best.steps.numpy()
+            before = batch.best.steps.numpy()[: len(slots)]
             batch, met = compiled.run(settings, batch, met, path_rows, enough)
-            going = ~batch.state["done"].numpy()
-            steps = batch.best.steps.numpy() - before
+            going = ~batch.state["done"].numpy()[: len(slots)]
+            steps = batch.best.steps.numpy()[: len(slots)] - before
             began, took = time.perf_counter(), time.perf_counter() - began
             runtime_s[slots] += took * steps / steps.sum()
-            if not np.all(batch.best.finite):
-                which = slots[np.argmin(batch.best.finite)]
+            if not np.all(finite := batch.best.finite.numpy()[: len(slots)]):
+                which = slots[np.argmin(finite)]
                 raise InputError(f"the model gives a number that is not finite on the way from row {which} of x")
             if progress:
                 progress(n - len(waiting) - int(going.sum()), n)
