@@ -53,6 +53,7 @@ class Classifier:
         last = self._last_operation(x) if self._is_keras else "unknown"
         self._is_binary = raw.shape[1] == 1
         self._gives_logits = _are_logits(raw, last) if outputs == "auto" else outputs == "logits"
+        self.outputs: Outputs = "logits" if self._gives_logits else "probabilities"
         self.classes = 2 if self._is_binary else raw.shape[1]
 
     def logits(self, x: tf.Tensor) -> tf.Tensor:
@@ -144,6 +145,27 @@ class Classifier:
             rise = np.sum(upstream[row] * (both[: len(row)] - both[len(row) :]), axis=1)
             gradient[start : start + len(row)] = rise / (above[moved] - below[moved])
         return gradient.reshape(x.shape)
+
+
+def in_bfloat16(model: Callable[..., Any]) -> keras.Model:
+    """A copy of a Keras model that computes in bfloat16, all but its last layer. Raises InputError for other models.
+
+    Its weights are a copy too: `set_weights` brings them up to date.
+    """
+    # of keras's kinds of models, a functional one alone is a graph of operations
+    if not isinstance(model, keras.Sequential) and not (
+        isinstance(model, keras.Model) and hasattr(model, "operations")
+    ):
+        raise InputError("precision=bfloat16 needs a Sequential or functional Keras model; use float32")
+
+    def in_half(layer: keras.Layer) -> keras.Layer:
+        dtype = "float32" if layer is model.layers[-1] else "mixed_bfloat16"
+        return layer.__class__.from_config(layer.get_config() | {"dtype": dtype})
+
+    try:
+        return keras.models.clone_model(model, clone_function=in_half)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"precision=bfloat16: the model cannot be copied ({_one_line(error)}); use float32") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -36,10 +36,10 @@ class Point(NamedTuple):
     """(n, *shape) float32, of the method's `loss` by x."""
     probability: tf.Tensor
     """(n,) f_t: the largest probability among the target classes."""
-    l1: tf.Tensor
-    """(n,) the L1 distance from the instance."""
     hit: tf.Tensor
     """(n,) bool: x is a counterfactual."""
+    l1: tf.Tensor
+    """(n,) the L1 distance from the instance."""
 
 
 class Best(NamedTuple):

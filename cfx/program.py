@@ -27,11 +27,12 @@ from dataclasses import fields
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from cfx import primal_dual, wachter
-from cfx.classifier import Classifier, Outputs
+from cfx.classifier import Classifier, Outputs, in_bfloat16
 from cfx.methods import Method
 from cfx.point import Best, Point, Row, along, target_probability
 
@@ -44,6 +45,8 @@ _STEPS = 50
 _FEWEST = 16
 # In the search a point is met within this share of tol, since the caller's model may round otherwise in another batch.
 _SURE = 0.999
+# Rough logits that are within so many times tol may be exact ones within tol.
+_ROUGH = 3
 
 
 class Batch(NamedTuple):
@@ -67,6 +70,8 @@ class Program(NamedTuple):
     """What is built once for a model, a shape of instances and a method, and shared by all later searches."""
 
     classifier: Classifier
+    rough: keras.Model | None
+    """The copy of the model that the steps are computed with where that is not in float32."""
     module: ModuleType
     is_xla: bool
     """Each size of batch is compiled anew."""
@@ -88,10 +93,16 @@ def program(
 
     Raises InputError where the model is no classifier of such instances (see `Classifier`).
     """
-    key = (method.name, probe.shape[1:], *map(np.shape, method.feature_range), outputs, eps, jit_compile)
+    shapes = probe.shape[1:], *map(np.shape, method.feature_range)
+    key = (method.name, method.precision, *shapes, outputs, eps, jit_compile)
     programs = _programs.setdefault(model, {})
     if key not in programs:
-        programs[key] = _compile(Classifier(model, probe, outputs, eps), method, probe.shape[1:], jit_compile)
+        classifier = Classifier(model, probe, outputs, eps)
+        rough = in_bfloat16(model) if method.precision == "bfloat16" else None
+        steps = classifier if rough is None else Classifier(rough, probe, classifier.outputs, eps)
+        programs[key] = _compile(classifier, steps, rough, method, probe.shape[1:], jit_compile)
+    if (rough := programs[key].rough) is not None:
+        rough.set_weights(model.get_weights())  # type: ignore[attr-defined]
     return programs[key]
 
 
@@ -101,7 +112,7 @@ def settings_of(method: Method) -> dict[str, tf.Tensor]:
     settings = {
         name: tf.constant(value, tf.int32 if isinstance(value, int) else tf.float32)
         for name, value in numbers.items()
-        if name not in ("target_class", "lam_init", "learning_rate", "feature_range")
+        if name not in ("target_class", "lam_init", "learning_rate", "feature_range", "precision")
     }
     low, high = (tf.constant(bound, tf.float32) for bound in method.feature_range)
     return settings | {"low": low, "high": high}
@@ -113,8 +124,15 @@ def no_path(path_rows: int, places: int, shape: tuple[int, ...]) -> Met:
     return Met(tf.zeros([slots, *shape]), tf.fill([slots], np.float32(np.nan)))
 
 
-def _compile(classifier: Classifier, method: Method, shape: tuple[int, ...], jit_compile: bool) -> Program:
-    """Trace a method for a classifier, once for batches of any size."""
+def _compile(
+    classifier: Classifier,
+    steps: Classifier,
+    rough: keras.Model | None,
+    method: Method,
+    shape: tuple[int, ...],
+    jit_compile: bool,
+) -> Program:
+    """Trace a method for a classifier, once for batches of any size; `steps` is the same, or the rough copy of it."""
     module = _MODULES[method.name]
 
     def begin(settings: dict[str, tf.Tensor], row: Row) -> Batch:
@@ -141,7 +159,9 @@ def _compile(classifier: Classifier, method: Method, shape: tuple[int, ...], jit
             return (step < _STEPS) & (tf.math.count_nonzero(~state["done"], dtype=tf.int32) > enough)
 
         def one_step(step: tf.Tensor, state: dict[str, tf.Tensor], best: Best, met: Met) -> tuple[Any, ...]:
-            point = _point(classifier, module, numbers, row, state)
+            point = _point(steps, module, numbers, row, state)
+            if rough is not None:
+                point = _checked(point, classifier, numbers, row, state, best, jit_compile)
             best, met = _better(best, state, point), _kept(met, row, state, point, path_rows, places)
             return step + 1, module.step(numbers, row, state, point, best), best, met
 
@@ -169,7 +189,7 @@ def _compile(classifier: Classifier, method: Method, shape: tuple[int, ...], jit
     run_graph = tf.function(run, run_spec, autograph=False, jit_compile=jit_compile)
     # A run without rows takes no step: what is left is to build the graph, which then counts in nobody's time.
     run_graph(settings, join_graph(batch, tf.zeros([0], tf.int64), batch), met, 0, 0)
-    return Program(classifier, module, jit_compile, begin_graph, join_graph, run_graph)
+    return Program(classifier, rough, module, jit_compile, begin_graph, join_graph, run_graph)
 
 
 def _filled(batch: Batch) -> Batch:
@@ -190,11 +210,41 @@ def _point(
         logits = classifier.logits(x)
         loss = module.loss(settings, row, state, logits)
     gradient = tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    probability = tf.cast(target_probability(logits, row.target), tf.float32)
     change = x - row.x
     l1 = tf.reduce_sum(tf.abs(change), axis=list(range(1, len(x.shape))))
-    hit = tf.abs(probability - settings.target_proba) <= _SURE * settings.tol
-    return Point(x, change, logits, gradient, probability, l1, hit)
+    return Point(x, change, logits, gradient, *_judged(settings, row, logits), l1)
+
+
+def _judged(settings: SimpleNamespace, row: Row, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """f_t, and whether it is near enough to what is asked for."""
+    probability = tf.cast(target_probability(logits, row.target), tf.float32)
+    return probability, tf.abs(probability - settings.target_proba) <= _SURE * settings.tol
+
+
+def _checked(
+    point: Point,
+    classifier: Classifier,
+    settings: SimpleNamespace,
+    row: Row,
+    state: dict[str, tf.Tensor],
+    best: Best,
+    is_xla: bool,
+) -> Point:
+    """A point from rough logits, with exact ones for the rows that may be nearer counterfactuals than any so far."""
+    is_near = tf.abs(point.probability - settings.target_proba) <= _ROUGH * settings.tol
+    doubtful = ~state["done"] & is_near & (point.l1 < best.l1)
+
+    def exact() -> tf.Tensor:
+        # XLA compiles for one number of rows, so it gets all of them
+        if is_xla:
+            return tf.where(doubtful[:, None], classifier.logits(point.x), point.logits)
+        rows = tf.where(doubtful)
+        logits = classifier.logits(tf.gather(point.x, rows[:, 0]))
+        return tf.tensor_scatter_nd_update(point.logits, rows, logits)
+
+    logits = tf.cond(tf.reduce_any(doubtful), exact, lambda: point.logits)
+    probability, hit = _judged(settings, row, logits)
+    return point._replace(logits=logits, probability=probability, hit=hit)
 
 
 def _better(best: Best, state: dict[str, tf.Tensor], point: Point) -> Best:

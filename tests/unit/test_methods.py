@@ -34,6 +34,7 @@ from cfx import InputError, PrimalDual, Wachter
         ("feature_range", (0, 1, 2)),
         ("feature_range", "wide"),
         ("feature_range", ([0, 1], [1, 1])),
+        ("precision", "float16"),
     ],
 )
 def test_a_value_out_of_range_is_named(method, field, value):

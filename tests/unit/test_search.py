@@ -1,6 +1,6 @@
 import gc
 import weakref
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfx import InputError, Wachter, find_counterfactuals
+from cfx import InputError, PrimalDual, Wachter, find_counterfactuals
 
 QUICK = {"max_iter": 60, "max_lam_steps": 4, "early_stop": 15}
 
@@ -211,6 +211,36 @@ def test_a_model_that_gives_nan_is_named(as_function):
     given = (lambda x: model(x).numpy()) if as_function else model
     with pytest.raises(InputError, match=r"not finite.* row [01]"):
         find_counterfactuals(given, x[[0, 2]], Wachter(**QUICK))
+
+
+@pytest.mark.parametrize("method", [Wachter(**QUICK, precision="bfloat16"), PrimalDual(precision="bfloat16")])
+def test_rough_steps_lead_as_near_and_are_checked_in_float32(model, x, method):
+    result = find_counterfactuals(model, x, method)
+    exact = find_counterfactuals(model, x, replace(method, precision="float32"))
+    probability = model.predict(result.x, verbose=0)[np.arange(len(x)), result.cf_class]
+    assert result.found.sum() == exact.found.sum() > 10
+    assert (np.abs(probability - 1) <= 0.01)[result.found].all()
+    np.testing.assert_allclose(result.l1[result.found].sum(), exact.l1[exact.found].sum(), rtol=0.05)
+    assert (result.x != exact.x).any()
+
+
+def test_rough_steps_follow_the_weights_of_the_model(x):
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2, "softmax")])
+    ways = [np.eye(5, 2, dtype=np.float32)[:, ::turn] * 20 for turn in (1, -1)]
+    for kernel in ways:
+        model.set_weights([kernel, np.zeros(2, np.float32)])
+        result = find_counterfactuals(model, x[:4], PrimalDual(precision="bfloat16"))
+        assert result.found.all() and (result.cf_class == 1 - result.original_class).all()
+
+
+def test_rough_steps_need_a_model_that_can_be_copied(model, x):
+    class Own(keras.Model):
+        def call(self, inputs):
+            return model(inputs)
+
+    for classifier in (Own(), lambda x: model(x).numpy()):
+        with pytest.raises(InputError, match="precision=bfloat16 needs a Sequential or functional"):
+            find_counterfactuals(classifier, x, PrimalDual(precision="bfloat16"))
 
 
 def test_xla_finds_what_the_plain_graph_does(model, x):
