@@ -24,6 +24,9 @@ SETTINGS = {
     "PrimalDual, fast": ("PrimalDual", {"max_iter": 20}),
     "PrimalDual": ("PrimalDual", {}),
     "PrimalDual, thorough": ("PrimalDual", {"max_iter": 400}),
+    "PrimalDual in bfloat16, fast": ("PrimalDual", {"max_iter": 20, "precision": "bfloat16"}),
+    "PrimalDual in bfloat16": ("PrimalDual", {"precision": "bfloat16"}),
+    "PrimalDual in bfloat16, thorough": ("PrimalDual", {"max_iter": 400, "precision": "bfloat16"}),
 }
 
 

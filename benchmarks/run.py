@@ -32,7 +32,7 @@ def main() -> None:
 
     quick = arguments.quick
     peer_rows, batch, rounds = (8, 32, 2) if quick else (40, 256, 2)
-    given = problem.load(arguments.weights, arguments.mnist, arguments.first, batch if quick else 1000)
+    given = problem.load(arguments.weights, arguments.mnist, arguments.first, batch if quick else scaling.REFERENCE)
     tables = {}
     if "quality" in arguments.parts:
         tables["quality"] = quality.compare(given.repeated(batch), peer_rows, rounds, cores, folder)
