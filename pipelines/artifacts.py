@@ -84,6 +84,7 @@ AUTOENCODERS, ORACLE, JUDGES_METRICS = LATEST.autoencoders, LATEST.oracle, LATES
 
 TABLE = ROOT / "counterfactuals.parquet"
 RESULTS = ROOT / "counterfactuals"
+WORTH = ROOT / "counterfactuals_metrics.json"
 
 REPORT = ROOT / "report"
 RUNS = ROOT / "runs.json"  # written by the driver: where MLflow's UI shows each cell

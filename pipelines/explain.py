@@ -1,12 +1,14 @@
 """Stage `explain`: a counterfactual for every cell and instance of the sweep, measured.   python -m pipelines.explain
 
 Computes the cells that are not in the store and collects them all:
-artifacts/counterfactuals.parquet, one row a counterfactual, and artifacts/counterfactuals/<cell>.npz with its record.
+artifacts/counterfactuals.parquet, one row a counterfactual, artifacts/counterfactuals/<cell>.npz with its record, and
+artifacts/counterfactuals_metrics.json, what they are worth together, for `dvc metrics` and `dvc exp show`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 import traceback
@@ -144,8 +146,11 @@ def collect(sweep: Iterable[Cell]) -> None:
             shutil.copyfile(store.result_path(cell.id), folder / f"{cell.id}.npz")
             shutil.copyfile(store.record_path(cell.id), folder / f"{cell.id}.json")
     tables = [table(cell) for cell in finished]
+    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     with replacing(artifacts.TABLE) as temporary:
-        (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()).to_parquet(temporary, index=False)
+        whole.to_parquet(temporary, index=False)
+    with replacing(artifacts.WORTH) as temporary:
+        temporary.write_text(json.dumps(worth(whole), indent=2) + "\n")
 
 
 def table(cell: Cell) -> pd.DataFrame:
@@ -154,6 +159,16 @@ def table(cell: Cell) -> pd.DataFrame:
     for place, (axis, value) in enumerate(cell.upstream.items(), start=1):
         rows.insert(place, axis, value)
     return rows
+
+
+def worth(rows: pd.DataFrame) -> dict[str, float]:
+    """What DVC compares between sweeps: the share found, and the medians of those found; empty where nothing is."""
+    if not len(rows) or not rows["found"].any():
+        return {"validity": 0.0}
+    found = rows[rows["found"]]
+    medians = {column: float(found[column].median()) for column in ("l1", "l0", "probability", "im1")}
+    numbers = {"validity": float(rows["found"].mean()), **medians, "oracle": float(found["oracle"].mean())}
+    return {name: number for name, number in numbers.items() if not math.isnan(number)}
 
 
 def summary(result: Result) -> str:

@@ -1,7 +1,10 @@
 """DVC as its users know it: a remote, metrics, parameters."""
 
+import io
 import shutil
 import subprocess
+
+import pandas as pd
 
 from tests.workflow.conftest import SWEEP, fresh
 
@@ -32,3 +35,21 @@ def test_metrics_and_parameters_are_there_to_compare(swept, tmp_path):
     assert repository.run("pipelines.run", *SWEEP, "search.lam_init=0.2").returncode == 0
     differences = repository.run("dvc", "params", "diff").stdout
     assert "search.lam_init" in differences and "0.2" in differences and "training.epochs" not in differences
+
+
+def test_experiments_vary_a_parameter_and_show_what_came_of_it(swept, tmp_path):
+    repository = swept.copy(tmp_path / "experiments")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for arguments in (["add", "-A"], ["commit", "-qm", "swept"]):
+        subprocess.run([*git, *arguments], cwd=repository.path, check=True)
+    changes = ("-S", "search.lam_init=0.2", "-S", "sweep.target_class=[1]")
+    done = repository.run("dvc", "exp", "run", "--name", "wider", *changes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Stage 'train' didn't change" in done.stdout and repository.table()["lam_init"].tolist() == [0.2]
+    shown = pd.read_csv(io.StringIO(repository.run("dvc", "exp", "show", "--csv").stdout))
+    (wider,) = shown[shown["Experiment"] == "wider"].to_dict("records")
+    before = shown[shown["typ"] == "baseline"].iloc[-1]
+    assert (wider["search.lam_init"], before["search.lam_init"]) == (0.2, 0.1)
+    assert wider["l1"] == repository.table()["l1"].item() != before["l1"]
+    assert repository.run("dvc", "plots", "show", "--out", "plots").returncode == 0
+    assert "Confusion" in (repository.path / "plots/index.html").read_text()
