@@ -22,7 +22,7 @@ from cfx import data, figures, metrics, models
 from cfx.files import replacing
 from cfx.result import Result
 from pipelines import artifacts, cells, devices, params, provenance, store
-from pipelines.artifacts import Trained
+from pipelines.artifacts import Trained, class_name
 from pipelines.cells import Cell
 from pipelines.follow import following
 from pipelines.params import Params
@@ -92,7 +92,7 @@ def _compute(batch: list[Cell], chosen: Params) -> None:
             by = {"identity": cells.identity(cell), "device": devices.describe(), "batch": len(batch)}
             by["params"] = chosen.model_dump(mode="json")
             times = {"started": started, "finished": provenance.now(), "seconds": searched / len(batch)}
-            store.keep(cell.id, result, measures, {**_about(cell), **by, **times, "summary": summary(result)})
+            store.keep(cell.id, result, measures, {**_about(cell), **by, **times, "summary": summary(cell, result)})
 
 
 def _about(cell: Cell) -> dict[str, Any]:
@@ -156,12 +156,13 @@ def table(cell: Cell) -> pd.DataFrame:
     return rows
 
 
-def summary(result: Result) -> str:
+def summary(cell: Cell, result: Result) -> str:
     """What was found, in a few words."""
     if len(result.found) != 1:
         return f"found {int(result.found.sum())} of {len(result.found)}"
     row = result.frame().iloc[0]
-    return figures.caption(row.original_class, row.cf_class, row.probability, row.l1, row.found)
+    original, reached = class_name(row.original_class, cell.trained), class_name(row.cf_class, cell.trained)
+    return figures.caption(original, reached, row.probability, row.l1, row.found)
 
 
 @lru_cache(maxsize=1)

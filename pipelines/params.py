@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cfx import data
 from cfx.data import FEATURE_RANGE
 from cfx.errors import InputError
 from cfx.files import replacing
@@ -208,7 +209,32 @@ def from_config(
     compared = [_upstream(other) | {"swept": swept} for swept, other in variants]
     first = {name: compared[0][name] for name in Upstream.model_fields} if compared else _upstream(config)
     others = {key: value for key, value in config.items() if key not in first}
-    return check(others | first | {"sweep": dict(axes), "variants": compared})
+    return check(_with_numbers(others | first | {"sweep": dict(axes), "variants": compared}))
+
+
+def _with_numbers(asked: dict[str, Any]) -> dict[str, Any]:
+    """The same with numbers for target classes that are given by name, as may be where the user's data has names."""
+
+    def number(target: Any) -> Any:
+        if not isinstance(target, str) or target in ("other", "same") or target.isdecimal():
+            return target
+        every = asked["variants"] or [asked]
+        known = {data.class_names(one["paths"]["data"]) if one["data"]["name"] == "npz" else () for one in every}
+        names = known.pop()
+        if known or not names:
+            return target
+        if target not in names:
+            raise InputError(f"search.target_class: {target!r} is none of the data's classes: {', '.join(names)}")
+        return names.index(target)
+
+    def numbered(search: Any) -> Any:
+        if not isinstance(search, Mapping) or "target_class" not in search:
+            return search
+        return {**search, "target_class": number(search["target_class"])}
+
+    axes = {"target_class": number, "search": numbered}
+    sweep = {axis: [axes.get(axis, lambda value: value)(v) for v in values] for axis, values in asked["sweep"].items()}
+    return asked | {"search": numbered(asked.get("search")), "sweep": sweep}
 
 
 def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
