@@ -85,7 +85,7 @@ def keep_failure(cell: Cell, error: Exception) -> None:
 def _compute(batch: list[Cell], chosen: Params) -> None:
     started, start = provenance.now(), time.perf_counter()
     with store.running([cell.id for cell in batch]) as progress:
-        results = search(batch, progress)
+        results = search(batch, chosen, progress)
         searched = time.perf_counter() - start
         for cell, result in zip(batch, results, strict=True):
             measures = measure(result, cell.trained)
@@ -99,9 +99,10 @@ def _about(cell: Cell) -> dict[str, Any]:
     return {"cell": cell.id, "swept": cell.swept, **provenance.origin(), **provenance.process()}
 
 
-def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Result]:
+def search(batch: list[Cell], chosen: Params, progress: Callable[[int, int], None]) -> list[Result]:
     """The counterfactuals of the cells of a batch, by one search."""
-    model, x_test = _explained(batch[0].trained, models.sha256(batch[0].trained.model))
+    trained = batch[0].trained
+    model, x_test = _explained(trained, models.sha256(trained.model), **chosen.trust(trained))
     from cfx.search import find_counterfactuals
 
     instances = np.array(batch[0].instances)
@@ -166,10 +167,10 @@ def summary(cell: Cell, result: Result) -> str:
 
 
 @lru_cache(maxsize=1)
-def _explained(trained: Trained, sha256: str) -> tuple[keras.Model, np.ndarray]:
+def _explained(trained: Trained, sha256: str, **trust: Any) -> tuple[keras.Model, np.ndarray]:
     """The model and the test split, loaded once a process, so that all cells share one compiled search."""
     import_tensorflow()
-    return models.load(trained.model), data.read_npz(trained.data, ("x_test",))["x_test"]
+    return models.load(trained.model, **trust), data.read_npz(trained.data, ("x_test",))["x_test"]
 
 
 @lru_cache(maxsize=1)
