@@ -215,9 +215,10 @@ def _against(table: pd.DataFrame, axis: str, label: str, ink: str) -> tuple[Figu
     axes = figure.add_subplot(xlabel=axis, ylabel=label)
     labelled = list(places)[:: -(-len(places) // _TICKS)]
     names = [f"{value:g}" if _is_number(table[axis]) else str(value) for value in labelled]
-    axes.set_xticks([places[value] for value in labelled], names, parse_math=False)
-    if sum(map(len, names)) + 2 * len(names) > 50:
-        axes.tick_params(axis="x", rotation=30)
+    # where they have no room beside each other, names end under their places
+    is_slanted = sum(map(len, names)) + 2 * len(names) > 50
+    slanted: dict[str, Any] = {"rotation": 30, "rotation_mode": "anchor", "ha": "right"} if is_slanted else {}
+    axes.set_xticks([places[value] for value in labelled], names, parse_math=False, **slanted)
     margin = 0.6 * _spacing(places)
     axes.set_xlim(at.min() - margin, at.max() + margin)
     axes.grid(axis="y", color=ink, alpha=0.15, linewidth=0.6)
