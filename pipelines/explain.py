@@ -153,7 +153,8 @@ def table(cell: Cell) -> pd.DataFrame:
     """A finished cell as rows of counterfactuals.parquet, with the axes that are no hyperparameter of its method."""
     rows = store.table(cell.id)
     for place, (axis, value) in enumerate(cell.upstream.items(), start=1):
-        rows.insert(place, axis, value)
+        # a list, such as bounds, would be taken for a column
+        rows.insert(place, axis, value if isinstance(value, int | float | str) else str(value))
     return rows
 
 
