@@ -88,6 +88,8 @@ def test_logits_of_named_classes_by_the_template(repository, tmp_path):
     done = repository.run("pipelines.run", *chosen, "search.target_class=other,'ankle boot'")
     assert done.returncode == 0, done.stdout + done.stderr
     assert accuracy(repository) > 0.95
+    kept, x_test = keras.saving.load_model(repository.path / "artifacts/model.keras"), images(5, 200, 1)[0]
+    np.testing.assert_allclose(kept(x_test / 255 - 0.5), model(x_test / 255), atol=1e-4)
     table = repository.table()
     assert table["target_class"].tolist() == ["other"] * 5 + ["4"] * 5 and table["found"].all()
     assert table["original_class"].tolist() == [0, 1, 2, 3, 4] * 2
