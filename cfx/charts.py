@@ -27,22 +27,27 @@ _DARK = 0.6  # share of a tint from which text on it is white
 _LEGIBLE = 20  # classes up to which a matrix has room for its numbers
 _TICKS = 14  # labels up to which an axis has room for them
 _WIDE = 10.0  # a measure whose middle half spans more than this factor has a logarithmic axis
+_CHARACTER = 0.075  # inches of a label's character, about
 _TILE = 96  # pixels of a picture's longer side in a mosaic, at most
 _Z = 1.96  # of a 95 % interval
 
 
-def confusion_figure(actual: ArrayLike, predicted: ArrayLike, ink: str) -> Figure:
+def confusion_figure(
+    actual: ArrayLike, predicted: ArrayLike, ink: str, names: Sequence[int | str] | None = None
+) -> Figure:
     """The confusion matrix of integer classes, coloured by the share of the actual class.
 
     ink: the colour of text and lines. Cells are tinted, not filled, so that the figure also suits a dark ground.
+    names: what the classes are called, one each; else their numbers.
     """
-    classes = int(max(np.max(actual), np.max(predicted))) + 1
+    names = names or range(int(max(np.max(actual), np.max(predicted))) + 1)
+    classes = len(names)
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (np.asarray(actual), np.asarray(predicted)), 1)
     # the square root lets a handful of mistakes be seen beside hundreds of hits
     tint = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
-    names = [str(name) for name in range(classes)]
-    figure, axes = _matrix(names, names, ink)
+    texts = [str(name) for name in names]
+    figure, axes = _matrix(texts, texts, ink)
     axes.imshow(tint, cmap=_TINT, vmin=0, vmax=1, interpolation="nearest")
     axes.set(xlabel="predicted", ylabel="actual")
     if classes <= _LEGIBLE:
@@ -210,9 +215,10 @@ def _against(table: pd.DataFrame, axis: str, label: str, ink: str) -> tuple[Figu
     axes = figure.add_subplot(xlabel=axis, ylabel=label)
     labelled = list(places)[:: -(-len(places) // _TICKS)]
     names = [f"{value:g}" if _is_number(table[axis]) else str(value) for value in labelled]
-    axes.set_xticks([places[value] for value in labelled], names)
-    if sum(map(len, names)) + 2 * len(names) > 50:
-        axes.tick_params(axis="x", rotation=30)
+    # where they have no room beside each other, names end under their places
+    is_slanted = sum(map(len, names)) + 2 * len(names) > 50
+    slanted: dict[str, Any] = {"rotation": 30, "rotation_mode": "anchor", "ha": "right"} if is_slanted else {}
+    axes.set_xticks([places[value] for value in labelled], names, parse_math=False, **slanted)
     margin = 0.6 * _spacing(places)
     axes.set_xlim(at.min() - margin, at.max() + margin)
     axes.grid(axis="y", color=ink, alpha=0.15, linewidth=0.6)
@@ -250,12 +256,17 @@ def _matrix(
     rows: Sequence[str], columns: Sequence[str], ink: str, side: float = 0.42, shape: float = 1.0
 ) -> tuple[Figure, Axes]:
     """An empty matrix with named rows and columns; side: inches of a cell's width, shape: its height by its width."""
-    width, height = min(side * len(columns) + 0.7, 9.0), min(side * shape * len(rows) + 0.5, 9.0)
+    row_text, column_text = (_CHARACTER * max(map(len, names)) for names in (rows, columns))
+    is_upright = column_text > side
+    width = min(side * len(columns) + max(0.7, row_text + 0.3), 9.0)
+    height = min(side * shape * len(rows) + (column_text + 0.3 if is_upright else 0.5), 9.0)
     figure = Figure(figsize=(max(width, 2.0), height), layout="constrained")
     axes = figure.add_subplot()
     for names, place in ((columns, axes.xaxis), (rows, axes.yaxis)):
         step = 1 if len(names) <= _LEGIBLE else -(-len(names) // 10)
-        place.set_ticks(range(0, len(names), step), list(names)[::step])
+        place.set_ticks(range(0, len(names), step), list(names)[::step], parse_math=False)
+    if is_upright:
+        axes.tick_params(axis="x", rotation=90)
     _style(axes, ink)
     axes.spines[["top", "right"]].set_visible(True)
     axes.tick_params(length=0)

@@ -10,8 +10,9 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,12 @@ from cfx.errors import InputError
 from cfx.files import replacing
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+NAMES = "class_names"
 FEATURE_RANGE = (-0.5, 0.5)
+# A name is shown on axes and in captions, where a longer one has no room.
+NAME_LENGTH = 40
+# Inputs that fill less of their bounds than this were given the bounds of others.
+_LEAST_SHARE = 0.01
 
 # SHA-256 of each array's C-order bytes, as uint8 images and uint8 labels.
 MNIST_SHA256 = {
@@ -40,12 +46,14 @@ class Dataset:
 
     x_train, x_test: (n, ...) float32 in [-0.5, 0.5]; images are (n, height, width, channels).
     y_train, y_test: (n,) int64 in 0..classes-1.
+    class_names: one a class, or none where the data has no names; they are not saved with the arrays.
     """
 
     x_train: np.ndarray
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+    class_names: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -73,7 +81,8 @@ class Dataset:
     @staticmethod
     def load(path: Path) -> Dataset:
         """Read what `save` wrote. Raises InputError where the file is missing or damaged."""
-        return Dataset(**read_npz(path, ARRAYS))
+        arrays: dict[str, Any] = dict(read_npz(path, ARRAYS))
+        return Dataset(**arrays)
 
 
 def mnist_5k(seed: int) -> Dataset:
@@ -110,10 +119,37 @@ def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
     """A data set of one's own: an .npz with x_train, y_train, x_test, y_test.
 
     x: (n, height, width), (n, height, width, channels) or (n, features); integers or floats inside `bounds`, which
-    are scaled to [-0.5, 0.5]. y: (n,) integers 0..classes-1, every class in y_train.
+    are scaled to [-0.5, 0.5]. y: (n,) integers 0..classes-1, every class in y_train. The file may hold class_names too.
     Raises InputError for everything that does not fit, naming the array.
     """
-    return scaled(read_npz(path, ARRAYS), bounds, where=str(path))
+    dataset = scaled(read_npz(path, ARRAYS), bounds, where=str(path))
+    names = class_names(path)
+    if names and len(names) != dataset.classes:
+        raise InputError(f"{path}: {NAMES} has {len(names)} names for {dataset.classes} classes; give one a class")
+    return replace(dataset, class_names=names)
+
+
+def class_names(path: Path) -> tuple[str, ...]:
+    """What the classes of an .npz are called: its array class_names, text (classes,); none where it has no such array.
+
+    Raises InputError for names that cannot be shown, or told from each other or from `other` and `same`.
+    """
+    array = read_npz(path, (), (NAMES,)).get(NAMES)
+    if array is None:
+        return ()
+    if array.dtype.kind != "U" or array.ndim != 1:
+        what = f"{array.dtype} of shape {array.shape}"
+        raise InputError(f"{path}: {NAMES} is {what}; need text, one a class: numpy.array(['cat', 'dog'])")
+    names = array.tolist()
+    for name in names:
+        if not name.isprintable() or name != name.strip() or not 0 < len(name) <= NAME_LENGTH:
+            need = f"need 1 to {NAME_LENGTH} printable characters without a space at an end"
+            raise InputError(f"{path}: {NAMES} holds {name[: NAME_LENGTH + 1]!r}; {need}")
+        if name in ("other", "same"):
+            raise InputError(f"{path}: {NAMES} holds {name!r}, which as a target means something else; rename it")
+        if names.count(name) > 1:
+            raise InputError(f"{path}: {NAMES} holds {name!r} twice; each class needs a name of its own")
+    return tuple(names)
 
 
 def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where: str = "data") -> Dataset:
@@ -121,10 +157,12 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
     low, high = bounds
     if not (np.isfinite([low, high, high - low]).all() and low < high):
         raise InputError(f"data.bounds: need two finite numbers, low < high, not [{low}, {high}]")
-    ready: dict[str, np.ndarray] = {}
+    ready: dict[str, Any] = {}
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         _check_inputs(x, f"x_{split}", bounds, where)
+        if split == "train":
+            _check_share(x, bounds, where)
         _check_labels(y, len(x), f"y_{split}", where)
         # in float64, for bounds that are far from 0 or from each other
         share = (x.astype(np.float64) - low) / (high - low)
@@ -147,17 +185,21 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
     return dataset
 
 
-def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The named arrays of an .npz, never unpickling. Raises InputError where that cannot be had."""
+def read_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The named arrays of an .npz, never unpickling. Raises InputError where that cannot be had.
+
+    optional: arrays that are read where they are there.
+    """
     try:
         # zipfile, because numpy would read a single array from a file of another kind
         with zipfile.ZipFile(path) as archive:
-            if absent := {f"{name}.npy" for name in names} - set(archive.namelist()):
+            members = set(archive.namelist())
+            if absent := {f"{name}.npy" for name in names} - members:
                 raise InputError(f"{path}: has no array {min(absent)[:-4]}; need an .npz with {', '.join(names)}")
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in names}
+            arrays = {name: file[name] for name in (*names, *optional) if f"{name}.npy" in members}
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give an .npz with {', '.join(names)}") from None
+        raise InputError(f"{path}: no such file; give an .npz with {', '.join(ARRAYS)}") from None
     except InputError:
         raise
     # a bad archive raises any of these; an encrypted one or one of another compression a RuntimeError
@@ -210,6 +252,16 @@ def _check_inputs(x: np.ndarray, name: str, bounds: tuple[float, float], where: 
         raise InputError(
             f"{where}: {name} lies in [{low:g}, {high:g}], outside data.bounds {list(bounds)}; "
             "give data.bounds=[low,high]"
+        )
+
+
+def _check_share(x: np.ndarray, bounds: tuple[float, float], where: str) -> None:
+    low, high = float(x.min()), float(x.max())
+    # all inputs the same: too narrow for any bounds, and not by a mistake in them
+    if low < high and high - low < _LEAST_SHARE * (bounds[1] - bounds[0]):
+        raise InputError(
+            f"{where}: x_train lies in [{low:g}, {high:g}], less than a hundredth of data.bounds {list(bounds)}; "
+            f"give the least and the greatest value that a feature can have, such as data.bounds=[{low:g},{high:g}]"
         )
 
 

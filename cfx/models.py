@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import sys
+import types
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +18,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cfx.data import Dataset
+from cfx.data import FEATURE_RANGE, Dataset
 from cfx.errors import InputError
 
 if TYPE_CHECKING:
     import keras
+
+# The member of a .keras file that holds the Python module with a model's own classes; keras itself knows none.
+MODULE = "module.py"
 
 
 def cnn(
@@ -96,23 +102,87 @@ def train(
     return classifier, frame
 
 
-def load(path: Path, dataset: Dataset | None = None) -> keras.Model:
+def load(
+    path: Path,
+    dataset: Dataset | None = None,
+    *,
+    safe_mode: bool = True,
+    module_sha256: str | None = None,
+    where: str | None = None,
+) -> keras.Model:
     """Read a classifier from a .keras file in safe mode, and check that it fits `dataset` where that is given.
 
+    safe_mode: False runs code that the file holds, such as that of a Lambda layer. module_sha256: of a module with the
+    model's own classes that `embed` has put into the file; it is run, no other is. where: what an error calls the file.
     Raises InputError where the file cannot be read, would run code, or has another input shape or number of classes.
     """
     import keras
 
+    where = where or str(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such model file; give a .keras file")
+        raise InputError(f"{where}: no such model file; give a .keras file")
+    own = _own_classes(path, module_sha256) if module_sha256 else {}
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, own, compile=False, safe_mode=safe_mode)
     except Exception as error:  # keras raises TypeError, ValueError, KeyError, OSError, ... for a bad file
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"{path}: cannot be loaded as a Keras model in safe mode ({reason[:200]})") from error
+        # of a layer inside another the reason comes last
+        said = str(error).rpartition("Exception encountered: ")[2]
+        line = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+        reason = line.partition(". ")[0]
+        hint = ""
+        if reason.startswith("Could not locate"):
+            hint = "; classes and functions of your own need model.module=..."
+        elif "safe_mode" in said:
+            hint = "; model.safe_mode=false runs the code in it: only for a file you trust"
+        how = " in safe mode" if safe_mode else ""
+        raise InputError(f"{where}: cannot be loaded as a Keras model{how} ({reason[:200]}){hint}") from error
     if dataset is not None:
-        check_fits(model, dataset, str(path))
+        check_fits(model, dataset, where)
     return model
+
+
+def embed(path: Path, module: bytes) -> None:
+    """Put the source of a Python module with a model's own classes into its .keras file, so that it stays with it."""
+    with zipfile.ZipFile(path, "a") as archive:
+        # a ZipInfo has a fixed date: the same source makes the same file
+        archive.writestr(zipfile.ZipInfo(MODULE), module)
+
+
+def _own_classes(path: Path, sha256: str) -> dict[str, object]:
+    """The classes and functions that the module in a .keras file defines, by name; runs it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            source = archive.read(MODULE)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: has no module with the model's classes; train again") from error
+    if hashlib.sha256(source).hexdigest() != sha256:
+        raise InputError(f"{path}: its module with the model's classes is not the one that was asked for; train again")
+    # what looks its own module up, as a dataclass does, finds it
+    module = sys.modules["own_model"] = types.ModuleType("own_model")
+    try:
+        exec(compile(source, MODULE, "exec"), vars(module))
+    except Exception as error:  # what a user's module raises is its own affair
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"model.module: cannot be run ({reason}); give a file that can be imported alone") from error
+    return {name: made for name, made in vars(module).items() if getattr(made, "__module__", None) == module.__name__}
+
+
+def rescaled(model: keras.Model, bounds: tuple[float, float], dataset: Dataset) -> keras.Model:
+    """A model that was trained on inputs inside `bounds` as one of the dataset's inputs, in [-0.5, 0.5]."""
+    import keras
+
+    low, high = bounds
+    if not (math.isfinite(high - low) and low < high):
+        raise InputError(f"model.bounds: need two finite numbers, low < high, not [{low}, {high}]")
+    scale = (high - low) / (FEATURE_RANGE[1] - FEATURE_RANGE[0])
+    in_front = keras.layers.Rescaling(scale, low - scale * FEATURE_RANGE[0], name="to_bounds")
+    try:
+        return keras.Sequential([keras.Input(dataset.input_shape, name="x"), in_front, model], name="rescaled")
+    except Exception as error:  # as in check_fits
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"model.bounds: the model takes no layer in front of it ({reason}); scale inside it"
+        ) from error
 
 
 def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:

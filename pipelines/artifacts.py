@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cfx.files import replacing
 
@@ -74,6 +76,17 @@ class Trained:
                 place = folder / path.relative_to(self.folder)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.link(path, place)
+
+
+def class_name(label: Any, *of: Trained) -> int | str:
+    """A class as a person is shown it: by its name in the data, or as it is where that has no names.
+
+    label: a number or, as text, that or something else, such as the target `other`, which stays as it is.
+    of: what it is a class of; where their names differ it stays a number.
+    """
+    names, *others = (json.loads(trained.data_card.read_text()).get("class_names") for trained in of)
+    is_named = names and str(label).isdecimal() and all(other == names for other in others)
+    return names[int(label)] if is_named else label
 
 
 # What the stages `prepare`, `train` and `judges` have made last.

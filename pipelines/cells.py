@@ -97,11 +97,13 @@ def _digests(trained: Trained) -> dict[str, Any]:
 
 def check(params: Params, trained: Trained) -> tuple[int, ...]:
     """Check the sweep against the prepared data; returns the chosen places in the test split."""
-    classes = json.loads(trained.data_card.read_text())["classes"]
+    card = json.loads(trained.data_card.read_text())
+    classes, names = card["classes"], card.get("class_names")
     for _, method in params.points():
         if isinstance(method.target_class, int) and method.target_class >= classes:
             target = method.target_class
-            raise InputError(f"search.target_class: {target} is not a class of the data, which has 0 to {classes - 1}")
+            known = f"0 to {classes - 1}" + (f" ({', '.join(names)})" if names else "")
+            raise InputError(f"search.target_class: {target} is not a class of the data, which has {known}")
     return _chosen_instances(params.instances, trained)
 
 

@@ -24,7 +24,7 @@ from cfx import data, figures, metrics, models
 from cfx.files import replacing
 from cfx.result import Result
 from pipelines import artifacts, cells, devices, params, provenance, store
-from pipelines.artifacts import Trained
+from pipelines.artifacts import Trained, class_name
 from pipelines.cells import Cell
 from pipelines.follow import following
 from pipelines.params import Params
@@ -87,23 +87,24 @@ def keep_failure(cell: Cell, error: Exception) -> None:
 def _compute(batch: list[Cell], chosen: Params) -> None:
     started, start = provenance.now(), time.perf_counter()
     with store.running([cell.id for cell in batch]) as progress:
-        results = search(batch, progress)
+        results = search(batch, chosen, progress)
         searched = time.perf_counter() - start
         for cell, result in zip(batch, results, strict=True):
             measures = measure(result, cell.trained)
             by = {"identity": cells.identity(cell), "device": devices.describe(), "batch": len(batch)}
             by["params"] = chosen.model_dump(mode="json")
             times = {"started": started, "finished": provenance.now(), "seconds": searched / len(batch)}
-            store.keep(cell.id, result, measures, {**_about(cell), **by, **times, "summary": summary(result)})
+            store.keep(cell.id, result, measures, {**_about(cell), **by, **times, "summary": summary(cell, result)})
 
 
 def _about(cell: Cell) -> dict[str, Any]:
     return {"cell": cell.id, "swept": cell.swept, **provenance.origin(), **provenance.process()}
 
 
-def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Result]:
+def search(batch: list[Cell], chosen: Params, progress: Callable[[int, int], None]) -> list[Result]:
     """The counterfactuals of the cells of a batch, by one search."""
-    model, x_test = _explained(batch[0].trained, models.sha256(batch[0].trained.model))
+    trained = batch[0].trained
+    model, x_test = _explained(trained, models.sha256(trained.model), **chosen.trust(trained))
     from cfx.search import find_counterfactuals
 
     instances = np.array(batch[0].instances)
@@ -157,7 +158,8 @@ def table(cell: Cell) -> pd.DataFrame:
     """A finished cell as rows of counterfactuals.parquet, with the axes that are no hyperparameter of its method."""
     rows = store.table(cell.id)
     for place, (axis, value) in enumerate(cell.upstream.items(), start=1):
-        rows.insert(place, axis, value)
+        # a list, such as bounds, would be taken for a column
+        rows.insert(place, axis, value if isinstance(value, int | float | str) else str(value))
     return rows
 
 
@@ -171,19 +173,20 @@ def worth(rows: pd.DataFrame) -> dict[str, float]:
     return {name: number for name, number in numbers.items() if not math.isnan(number)}
 
 
-def summary(result: Result) -> str:
+def summary(cell: Cell, result: Result) -> str:
     """What was found, in a few words."""
     if len(result.found) != 1:
         return f"found {int(result.found.sum())} of {len(result.found)}"
     row = result.frame().iloc[0]
-    return figures.caption(row.original_class, row.cf_class, row.probability, row.l1, row.found)
+    original, reached = class_name(row.original_class, cell.trained), class_name(row.cf_class, cell.trained)
+    return figures.caption(original, reached, row.probability, row.l1, row.found)
 
 
 @lru_cache(maxsize=1)
-def _explained(trained: Trained, sha256: str) -> tuple[keras.Model, np.ndarray]:
+def _explained(trained: Trained, sha256: str, **trust: Any) -> tuple[keras.Model, np.ndarray]:
     """The model and the test split, loaded once a process, so that all cells share one compiled search."""
     import_tensorflow()
-    return models.load(trained.model), data.read_npz(trained.data, ("x_test",))["x_test"]
+    return models.load(trained.model, **trust), data.read_npz(trained.data, ("x_test",))["x_test"]
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,8 @@ from PIL import Image
 from cfx import data, figures
 from cfx.charts import in_order
 from cfx.result import Result
-from pipelines import artifacts
+from pipelines import artifacts, tables
+from pipelines.artifacts import class_name
 from pipelines.cells import Cell
 
 # How many counterfactuals are shown with their pictures, so that the page stays one that opens at once: all of a grid
@@ -55,7 +56,7 @@ def drawn(shown: list[tuple[int, Cell]], table: pd.DataFrame, folder: Path) -> l
     x_test = {path: _x_test(path) for path in {cell.trained.data for _, cell in shown}}
     made: dict[tuple[int, str], dict[str, Any]] = {}
     for cell in {cell.id: cell for _, cell in shown}.values():
-        result, rows = _result(cell), table[table["cell"] == cell.id]
+        result, rows = _result(cell), tables.named([cell], table[table["cell"] == cell.id])
         for place in [place for place, shown_cell in shown if shown_cell is cell]:
             instance = x_test[cell.trained.data][cell.instances[place]]
             made[place, cell.id] = _counterfactual(cell, result, rows.iloc[place], place, instance, folder)
@@ -92,14 +93,14 @@ def mosaic(
     for original_class, instance in instances.items():
         found = [images.get((instance, target)) for target in targets]
         x = x_test[instance]
-        names.append(str(original_class))
+        names.append(str(class_name(original_class, sweep[0].trained)))
         tiles.append(
             [figures.input_image(x, limits), *(y if y is None else figures.input_image(y, limits) for y in found)]
         )
         if len(instances) == 1:
             names.append("change")
             tiles.append([figures.difference_image(x, x if y is None else y, limits) for y in [x, *found]])
-    return tiles, names, ["original", *targets]
+    return tiles, names, ["original", *(str(class_name(target, sweep[0].trained)) for target in targets)]
 
 
 def _right_first(rows: pd.DataFrame) -> pd.DataFrame:
@@ -131,8 +132,9 @@ def _counterfactual(
     figures.counterfactual_picture(instance, x, caption, limits).save(folder / f"{name}.png")
 
     path, steps = result.path, np.flatnonzero(result.path.row == place)
+    reached = [class_name(label, cell.trained) for label in path.cf_class[steps]]
     if len(steps):
-        points = path.x[steps], path.lam[steps], path.l1[steps], path.cf_class[steps]
+        points = path.x[steps], path.lam[steps], path.l1[steps], reached
         figures.evolution_strip(instance, *points, limits).save(folder / f"{name}_evolution.png")
     return {
         "cell": cell,
@@ -144,9 +146,10 @@ def _counterfactual(
         "evolution": [
             {
                 "image": _embedded(figures.input_image(path.x[step], limits), _SIDE // 2),
-                **{name: getattr(path, name)[step] for name in ("lam", "l1", "cf_class", "probability")},
+                "cf_class": label,
+                **{name: getattr(path, name)[step] for name in ("lam", "l1", "probability")},
             }
-            for step in steps
+            for step, label in zip(steps, reached, strict=True)
         ],
         **values,
     }

@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cfx import data
 from cfx.data import FEATURE_RANGE
 from cfx.errors import InputError
 from cfx.files import replacing
@@ -25,6 +26,12 @@ from pipelines import artifacts
 from pipelines.artifacts import Trained
 
 PATH = Path("params.yaml")
+# The options that name the user's files, by their place in `Paths`, each with the one that insists on a digest.
+FILES = {
+    "data": ("data.path", "data.sha256"),
+    "model": ("model.path", "model.sha256"),
+    "module": ("model.module", "model.module_sha256"),
+}
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PrimalDual, Wachter)}
 
 
@@ -73,6 +80,9 @@ class KerasFile(Section):
     """A trained classifier of the user's own."""
 
     name: Literal["keras"]
+    bounds: tuple[float, float]
+    safe_mode: bool
+    module_sha256: str | None
     sha256: str | None
 
 
@@ -81,6 +91,7 @@ class Paths(Section):
 
     data: Path | None
     model: Path | None
+    module: Path | None = None
 
 
 class Training(Section):
@@ -160,6 +171,14 @@ class Params(Upstream):
     sweep: dict[str, list[Any]]
     variants: list[Variant] = []
 
+    def trust(self, trained: Trained) -> dict[str, Any]:
+        """What may run when the classifier that is kept there is read: arguments of `cfx.models.load`.
+
+        This stands in params.yaml alone, and not beside the classifier: a file cannot vouch for itself.
+        """
+        model = next((variant.model for variant in self.variants if variant.trained == trained), self.model)
+        return model.model_dump(include={"safe_mode", "module_sha256"})
+
     def of(self, variant: Variant) -> Params:
         """The same with another variant in the sections that the stages `prepare`, `train` and `judges` read."""
         return self.model_copy(update={name: getattr(variant, name) for name in Upstream.model_fields})
@@ -208,7 +227,32 @@ def from_config(
     compared = [_upstream(other) | {"swept": swept} for swept, other in variants]
     first = {name: compared[0][name] for name in Upstream.model_fields} if compared else _upstream(config)
     others = {key: value for key, value in config.items() if key not in first}
-    return check(others | first | {"sweep": dict(axes), "variants": compared})
+    return check(_with_numbers(others | first | {"sweep": dict(axes), "variants": compared}))
+
+
+def _with_numbers(asked: dict[str, Any]) -> dict[str, Any]:
+    """The same with numbers for target classes that are given by name, as may be where the user's data has names."""
+
+    def number(target: Any) -> Any:
+        if not isinstance(target, str) or target in ("other", "same") or target.isdecimal():
+            return target
+        every = asked["variants"] or [asked]
+        known = {data.class_names(one["paths"]["data"]) if one["data"]["name"] == "npz" else () for one in every}
+        names = known.pop()
+        if known or not names:
+            return target
+        if target not in names:
+            raise InputError(f"search.target_class: {target!r} is none of the data's classes: {', '.join(names)}")
+        return names.index(target)
+
+    def numbered(search: Any) -> Any:
+        if not isinstance(search, Mapping) or "target_class" not in search:
+            return search
+        return {**search, "target_class": number(search["target_class"])}
+
+    axes = {"target_class": number, "search": numbered}
+    sweep = {axis: [axes.get(axis, lambda value: value)(v) for v in values] for axis, values in asked["sweep"].items()}
+    return asked | {"search": numbered(asked.get("search")), "sweep": sweep}
 
 
 def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,14 +263,18 @@ def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(raw[name], Mapping):
             raise InputError(f"{name}: is missing; choose it with {name}=...")
         raw[name] = dict(raw[name])
-        raw["paths"][name] = raw[name].pop("path", None)
+    for name, (option, _) in FILES.items():
+        section, field = option.split(".")
+        raw["paths"][name] = raw[section].pop(field, None)
     chosen = checked(Upstream, raw)
-    pinned = {
-        name: section.model_copy(update={"sha256": user_file(chosen, name)[1]})
-        for name, section in (("data", chosen.data), ("model", chosen.model))
-        if isinstance(section, Npz | KerasFile)
-    }
-    return chosen.model_copy(update=pinned).model_dump()
+    for name, (_, digest) in FILES.items():
+        section, field = digest.split(".")
+        values = getattr(chosen, section)
+        is_asked = name != "module" or chosen.paths.module is not None
+        if field in type(values).model_fields and is_asked:
+            found = user_file(chosen, name)[1]
+            chosen = chosen.model_copy(update={section: values.model_copy(update={field: found})})
+    return chosen.model_dump()
 
 
 def check(raw: Mapping[str, Any]) -> Params:
@@ -258,19 +306,21 @@ def checked(kind: type[S], raw: Any, place: str = "") -> S:
 
 
 def user_file(params: Upstream, name: str) -> tuple[Path, str]:
-    """The user's file for `data` or `model` and its SHA-256.
+    """The user's file of a name in FILES and its SHA-256.
 
     Raises InputError where it cannot be read or is not the one whose digest was given.
     """
-    path, wanted = getattr(params.paths, name), getattr(params, name).sha256
+    option, digest = FILES[name]
+    section, field = digest.split(".")
+    path, wanted = getattr(params.paths, name), getattr(getattr(params, section), field)
     if path is None:
-        raise InputError(f"{name}.path: is missing; give {name}.path=...")
+        raise InputError(f"{option}: is missing; give {option}=...")
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"{name}.path: {path} cannot be read ({error.strerror}); give a file") from error
+        raise InputError(f"{option}: {path} cannot be read ({error.strerror}); give a file") from error
     if wanted not in (None, found):
-        raise InputError(f"{name}.path: {path} has the SHA-256 {found}, not the {wanted} of {name}.sha256")
+        raise InputError(f"{option}: {path} has the SHA-256 {found}, not the {wanted} of {digest}")
     return path, found
 
 

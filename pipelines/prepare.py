@@ -44,6 +44,7 @@ def card(dataset: Dataset) -> dict[str, object]:
     arrays = dataset.sha256()
     return {
         "classes": dataset.classes,
+        "class_names": dataset.class_names or None,
         "input_shape": list(dataset.input_shape),
         "train": len(dataset.x_train),
         "test": len(dataset.x_test),

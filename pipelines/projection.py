@@ -19,7 +19,7 @@ from PIL import Image
 from cfx import data, figures
 from cfx.result import Result
 from pipelines import artifacts, store, view
-from pipelines.artifacts import Trained
+from pipelines.artifacts import Trained, class_name
 from pipelines.cells import Cell
 from pipelines.params import Params
 
@@ -172,9 +172,8 @@ def pictures(cell: Cell) -> Iterator[tuple[int, Image.Image]]:
     """The first counterfactuals of a cell: the instance's place in the test split, and original, result, difference."""
     result = Result.load(store.result_path(cell.id))
     for i, (instance, original) in enumerate(zip(cell.instances, _originals(cell, PICTURES), strict=False)):
-        caption = figures.caption(
-            result.original_class[i], result.cf_class[i], result.probability[i], result.l1[i], result.found[i]
-        )
+        classes = _change(cell, result, i)
+        caption = figures.caption(*classes, result.probability[i], result.l1[i], result.found[i])
         yield instance, figures.counterfactual_picture(original, result.x[i], caption, cell.method.feature_range)
 
 
@@ -185,18 +184,24 @@ def contact_sheet(sweep: list[Cell]) -> Image.Image:
     axes = list(sweep[0].swept) or ["target_class"]
     columns = []
     for cell in shown:
-        heading = [str(cell.swept.get(axis, cell.method.target_class)) for axis in axes]
+        target = class_name(cell.method.target_class, cell.trained)
+        heading = [str(target if axis == "target_class" else cell.swept[axis]) for axis in axes]
         result = Result.load(store.result_path(cell.id)) if store.has(cell.id) else None
-        columns.append((heading, [_entry(result, i) for i in range(len(originals))]))
+        columns.append((heading, [_entry(cell, result, i) for i in range(len(originals))]))
     return figures.contact_sheet(originals, axes, columns, sweep[0].method.feature_range)
 
 
-def _entry(result: Result | None, i: int) -> tuple[np.ndarray | None, list[str]]:
+def _entry(cell: Cell, result: Result | None, i: int) -> tuple[np.ndarray | None, list[str]]:
     if result is None:
         return None, ["failed", ""]
     if not result.found[i]:
         return None, ["not found", ""]
-    return result.x[i], [f"{result.original_class[i]} → {result.cf_class[i]}", f"L1={result.l1[i]:.1f}"]
+    return result.x[i], [" → ".join(map(str, _change(cell, result, i))), f"L1={result.l1[i]:.1f}"]
+
+
+def _change(cell: Cell, result: Result, i: int) -> tuple[int | str, int | str]:
+    """The class of the instance and of the counterfactual, as a person is shown them."""
+    return class_name(result.original_class[i], cell.trained), class_name(result.cf_class[i], cell.trained)
 
 
 def _originals(cell: Cell, first: int) -> np.ndarray:

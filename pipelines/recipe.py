@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.params import Params
+from pipelines.params import FILES, Params
 
 CONF = Path(__file__).parent.parent / "conf"
 _UPSTREAM = ("seed", "data", "model", "training", "judges")
@@ -31,7 +31,8 @@ def command(params: Params) -> str | None:
     groups["search"] = [search["method"] for search in searches]
     axes = {key: _different(variant["swept"][key] for variant in variants) for key in variants[0]["swept"]}
     axes |= {f"search.{key}": values for key, values in asked["sweep"].items()}
-    swept = {*axes, *(key.replace(".path", ".sha256") for key in axes)}
+    files = dict(FILES.values())
+    swept = {*axes, *(files[key] for key in axes if key in files)}
 
     own: dict[str, Any] = {}
     upstream = [({key: variant[key] for key in _UPSTREAM}, _usual(variant)) for variant in variants]
@@ -44,12 +45,13 @@ def command(params: Params) -> str | None:
         own |= shared
     if len(set(groups["search"])) < len(searches):
         return None
-    paths = {f"{name}.path": path for name, path in variants[0]["paths"].items() if path and "sha256" in asked[name]}
+    given = {FILES[name]: path for name, path in variants[0]["paths"].items() if path}
+    paths = {option: path for (option, digest), path in given.items() if digest in dict(_leaves(asked))}
     options = {key: [value] for key, value in (paths | own).items()} | axes
     written = [f"{name}={','.join(chosen)}" for name, chosen in groups.items()]
     for key, values in options.items():
         if key not in groups:
-            names = [Path(value).name for value in values] if key.endswith(".path") else values
+            names = [Path(value).name for value in values] if key in files else values
             written.append(f"{key}={','.join(map(_written, names))}")
     is_sweep = any(len(values) > 1 for values in (*groups.values(), *options.values()))
     return shlex.join(["python", "-m", "pipelines.run", *(["-m"] if is_sweep else []), *written])

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from cfx import charts, models
 from cfx.files import replacing
 from pipelines import artifacts, cells, gallery, params, provenance, recipe, tables
-from pipelines.artifacts import Trained
+from pipelines.artifacts import Trained, class_name
 from pipelines.cells import Cell
 from pipelines.params import Params, Upstream
 from pipelines.terminal import user_errors
@@ -51,7 +51,8 @@ def main() -> None:
     with replacing(artifacts.REPORT) as folder:
         figures = folder / "figures"
         figures.mkdir(parents=True)
-        tables.write(folder / "tables", of_cells, table, classes)
+        tables.write(folder / "tables", sweep, of_cells, table, classes)
+        asked = tables.named(sweep, tables.of_asked(of_cells, table))
         content = {
             "run": what_was_run(chosen, sweep),
             "runs": run_addresses(),
@@ -59,11 +60,11 @@ def main() -> None:
             "training": training(next(iter(trained)), figures),
             "headline": headline(of_cells, table),
             "axes": tables.axes(sweep),
-            "summary": of_cells.to_dict("records"),
+            "summary": tables.named(sweep, of_cells).to_dict("records"),
             "names": {cell.id: cell.name for cell in sweep},
-            "comparisons": list(comparisons(tables.of_asked(of_cells, table), tables.axes(sweep), figures)),
+            "comparisons": list(comparisons(asked, tables.axes(sweep), figures)),
             "by_class": by_class(sweep, table, classes, figures),
-            "table": table.head(ROWS).to_dict("records"),
+            "table": tables.named(sweep, table.head(ROWS)).to_dict("records"),
             "first": {cell.id: gallery.anchor(cell, cell.instances[place]) for place, cell in reversed(shown)},
             "anchors": {
                 (cell.id, cell.instances[place]): gallery.anchor(cell, cell.instances[place]) for place, cell in shown
@@ -86,7 +87,7 @@ def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
         "data": ", ".join(dict.fromkeys(variant.data.name for variant in variants)),
         "model": ", ".join(dict.fromkeys(variant.model.name for variant in variants)),
         "methods": sorted({cell.method.name for cell in sweep}),
-        "axes": {axis: list(dict.fromkeys(str(cell.swept[axis]) for cell in sweep)) for axis in sweep[0].swept},
+        "axes": {axis: list(dict.fromkeys(_shown(cell, axis) for cell in sweep)) for axis in sweep[0].swept},
         "instances": sweep[0].instances,
         "versions": provenance.versions(),
         "commit": provenance.commit(),
@@ -137,9 +138,11 @@ def training(trained: Trained, folder: Path) -> list[dict[str, str]]:
         f"Confusion matrix: {(actual == predicted).sum()} of {len(confusion)} test examples are classified right"
     )
     if len(mistakes):
-        (of, taken_for), times = mistakes.index[0], mistakes.iloc[0]
-        described += f"; the most common mistake is a {of} taken for a {taken_for}, {times} times"
-    drawn = [_figure(charts.confusion_figure(actual, predicted, _LIGHT), described, folder / "confusion.pdf")]
+        of, taken_for = (class_name(label, trained) for label in mistakes.index[0])
+        described += f"; the most common mistake is a {of} taken for a {taken_for}, {mistakes.iloc[0]} times"
+    names = [class_name(label, trained) for label in range(json.loads(trained.data_card.read_text())["classes"])]
+    figure = charts.confusion_figure(actual, predicted, _LIGHT, names)
+    drawn = [_figure(figure, described, folder / "confusion.pdf")]
     if len(history):
         last = history.iloc[-1]
         described = (
@@ -198,6 +201,7 @@ def by_class(
         figure = charts.mosaic_figure(*examples, "original class", _LIGHT)
         drawn.append(_figure(figure, described, folder / "examples.pdf"))
     if classes:
+        classes = tables.named_classes(sweep, classes)
         median = classes.median
         described = f"Median L1 from each original class to each {median.columns.name}"
         values = median.to_numpy(float)
@@ -221,6 +225,11 @@ def render(**content: Any) -> str:
     environment.filters["number"] = lambda value, spec: "-" if np.isnan(value) else format(value, spec)
     environment.filters["plain"] = lambda value: format(value, "g") if isinstance(value, float) else str(value)
     return environment.get_template("report.html.j2").render(ink=_LIGHT, dark_ink=_DARK, **content)
+
+
+def _shown(cell: Cell, axis: str) -> str:
+    value = cell.swept[axis]
+    return str(class_name(value, cell.trained) if axis == "target_class" else value)
 
 
 def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:

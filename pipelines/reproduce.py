@@ -24,7 +24,7 @@ import pandas as pd
 from cfx.errors import InputError
 from cfx.result import Result
 from pipelines import artifacts, provenance, recipe, store
-from pipelines.params import Params, check
+from pipelines.params import FILES, Params, check
 from pipelines.terminal import user_errors
 
 
@@ -103,8 +103,10 @@ def compare(asked: Params, record: Mapping[str, Any], expected: Result) -> int:
         raise InputError(f"{record['cell']}: was not made in a git clone, so there is no commit to go back to")
     command = shlex.split(commands(asked, record)[-1])[1:]
     for name, path in asked.paths:
-        if path is not None and "sha256" in type(getattr(asked, name)).model_fields:
-            command.append(f"{name}.path={path.resolve()}")
+        option, digest = FILES[name]
+        section, field = digest.split(".")
+        if path is not None and field in type(getattr(asked, section)).model_fields:
+            command.append(f"{option}={path.resolve()}")
     with tempfile.TemporaryDirectory() as scratch:
         clone = Path(scratch) / "again"
         _call("git", "clone", "--quiet", str(Path.cwd()), str(clone))

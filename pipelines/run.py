@@ -18,6 +18,7 @@ import hydra
 import pandas as pd
 import rich.box
 from rich.table import Table
+from rich.text import Text
 
 from cfx.errors import InputError
 from pipelines import artifacts, cells, explain, job, params, request, store
@@ -135,9 +136,11 @@ def train(chosen: Params) -> None:
 
 def show(planned: list[Cell], uri: str, comparison: str) -> None:
     """Print what was found, what failed, and where to look at it."""
+    from pipelines import tables
+
     frame = pd.read_parquet(artifacts.TABLE)
     if len(frame):
-        show_table(frame)
+        show_table(tables.named(planned, frame))
     for cell in planned:
         if not store.has(cell.id):
             reason = (store.failure(cell.id) or {"error": "it did not run to its end"})["error"]
@@ -159,7 +162,9 @@ def show_table(frame: pd.DataFrame) -> None:
         found = ["yes", str(row["cf_class"]), f"{row['probability']:.3f}", f"{row['l1']:.2f}", str(row["l0"])]
         outcome = found if row["found"] else ["no", *"----"]
         swept = [str(row[key]) for key in varied]
-        table.add_row(*swept, str(row["instance"]), row["target_class"], *outcome, f"{row['runtime_s']:.2f} s")
+        values = [*swept, str(row["instance"]), str(row["target_class"]), *outcome, f"{row['runtime_s']:.2f} s"]
+        # as text, for what stands in brackets in a name would be taken for a style
+        table.add_row(*map(Text, values))
     console.print(table)
     if len(frame) > ROWS:
         console.print(f"... and {len(frame) - ROWS} rows more in {artifacts.TABLE}")

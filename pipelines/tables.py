@@ -18,8 +18,10 @@ import pandas as pd
 from cfx import data
 from cfx.charts import in_order
 from pipelines import store
+from pipelines.artifacts import class_name
 from pipelines.cells import Cell
 
+CLASSES = ("target_class", "original_class", "cf_class")
 MEDIANS = ("probability", "l1", "l2", "l0", "im1", "im2", "lam")
 # How a column is headed in a paper, and how many decimals it has there.
 _HEADS = {
@@ -77,11 +79,19 @@ def of_counterfactuals(sweep: list[Cell], collected: pd.DataFrame) -> pd.DataFra
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"cell": [], "found": np.zeros(0, bool)})
 
 
+def named(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
+    """The table of cells or of counterfactuals for a reader: classes by their names, where the data has names."""
+    trained = {cell.trained for cell in sweep}
+    columns = [column for column in CLASSES if column in table]
+    names = {column: {label: class_name(label, *trained) for label in table[column].unique()} for column in columns}
+    return table.assign(**{column: table[column].map(names[column]) for column in columns})
+
+
 def of_cells(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
     """One row a cell, in the sweep's order: how many were found, the medians of those, and why where there is none.
 
-    table: as `of_counterfactuals` gives it. Columns: cell, the axes, asked, found, classes (those reached, the most
-    frequent first), the medians, oracle (the share that agrees), runtime_s (of all), error ("" where there is none).
+    table: as `of_counterfactuals` gives it. Columns: cell, the axes, asked, found, classes (a list of those reached,
+    the most frequent first), the medians, oracle (the share that agrees), runtime_s (of all), error ("" if none).
     """
     tables = {cell: rows for cell, rows in table.groupby("cell")}
     return pd.DataFrame([_cell(cell, tables.get(cell.id)) for cell in sweep])
@@ -92,12 +102,15 @@ def _cell(cell: Cell, rows: pd.DataFrame | None) -> dict[str, Any]:
     if rows is None:
         nothing = dict.fromkeys((*MEDIANS, "oracle", "runtime_s"), np.nan)
         error = (store.failure(cell.id) or {}).get("error", "it has not been computed")
-        return row | {"found": 0, "classes": "", **nothing, "error": error}
+        return row | {"found": 0, "classes": [], **nothing, "error": error}
     found = rows[rows["found"]]
     reached = found["cf_class"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
     return row | {
         "found": len(found),
-        "classes": ", ".join(f"{name} ({count})" if len(rows) > 1 else str(name) for name, count in reached.items()),
+        "classes": [
+            f"{class_name(label, cell.trained)} ({count})" if len(rows) > 1 else str(class_name(label, cell.trained))
+            for label, count in reached.items()
+        ],
         **{column: found[column].median() for column in MEDIANS},
         "oracle": found["oracle"].mean(),
         "runtime_s": rows["runtime_s"].sum(),
@@ -108,12 +121,14 @@ def _cell(cell: Cell, rows: pd.DataFrame | None) -> dict[str, Any]:
 def of_asked(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """One row a counterfactual asked for: what was not found has no L1 and no probability, nor has a cell that failed.
 
-    cells, table: as `of_cells` and `of_counterfactuals` give them.
+    cells, table: as `of_cells` and `of_counterfactuals` give them. The rows are in the order of the cells.
     """
-    failed = cells[cells["error"] != ""][[*_axes(cells), "asked"]]
+    failed = cells[cells["error"] != ""][["cell", *_axes(cells), "asked"]]
     lost = failed.loc[failed.index.repeat(failed["asked"])].assign(found=False).astype({"found": bool})
     measures = [name for name in ("l1", "probability") if name in table]
-    return pd.concat([table.assign(**table[measures].where(table["found"])), lost], ignore_index=True)
+    rows = pd.concat([table.assign(**table[measures].where(table["found"])), lost])
+    places = dict(zip(cells["cell"], cells.index, strict=True))
+    return rows.sort_values("cell", key=lambda cell: cell.map(places), kind="stable", ignore_index=True)
 
 
 def of_classes(table: pd.DataFrame) -> Classes | None:
@@ -134,8 +149,18 @@ def of_classes(table: pd.DataFrame) -> Classes | None:
     return Classes(median, found.fillna(0).astype(int), asked.fillna(0).astype(int))
 
 
-def write(folder: Path, cells: pd.DataFrame, table: pd.DataFrame, classes: Classes | None) -> None:
-    """Write the tables as CSV, with all columns, and as LaTeX, with those that a paper has room for."""
+def named_classes(sweep: list[Cell], classes: Classes) -> Classes:
+    """The tables for a reader: classes by their names, where the data has names."""
+    trained = {cell.trained for cell in sweep}
+
+    def name(label: int | str) -> int | str:
+        return class_name(label, *trained)
+
+    return Classes(*(frame.rename(index=name, columns=name) for frame in classes))
+
+
+def write(folder: Path, sweep: list[Cell], cells: pd.DataFrame, table: pd.DataFrame, classes: Classes | None) -> None:
+    """Write the tables as CSV, with all columns, and as LaTeX, with names, and columns that a paper has room for."""
     folder.mkdir()
     cells.drop(columns="classes").to_csv(folder / "cells.csv", index=False)
     axes = _axes(cells)
@@ -144,18 +169,18 @@ def write(folder: Path, cells: pd.DataFrame, table: pd.DataFrame, classes: Class
         "What came out of each cell: how many counterfactuals were found of how many that were asked for, the medians "
         "of those found, the share of them that the oracle puts into the same class, and the time of the whole cell."
     )
-    (folder / "cells.tex").write_text(latex(cells[shown], caption, "tab:cells"), encoding="utf-8")
+    (folder / "cells.tex").write_text(latex(named(sweep, cells)[shown], caption, "tab:cells"), encoding="utf-8")
     table.to_csv(folder / "counterfactuals.csv", index=False)
     if len(table):
-        measures = ["cf_class", "probability", "l1", "l0"]
-        found = table.assign(**table[measures].where(table["found"]))
+        measures, read = ["cf_class", "probability", "l1", "l0"], named(sweep, table)
+        found = read.assign(**read[measures].where(read["found"]))
         shown = ["instance", *axes, "original_class", *measures, "im1", "oracle", "runtime_s"]
         text = latex(found[shown], "Every counterfactual.", "tab:counterfactuals", is_long=True)
         (folder / "counterfactuals.tex").write_text(text, encoding="utf-8")
     if classes is not None:
         classes.median.to_csv(folder / "classes.csv")
         caption = f"Median $L_1$ by original class and by {_head(str(classes.median.columns.name))} class."
-        numbers = classes.median.rename(index=str, columns=str).reset_index()
+        numbers = named_classes(sweep, classes).median.rename(index=str, columns=str).reset_index()
         (folder / "classes.tex").write_text(latex(numbers, caption, "tab:classes", spec=".1f"), encoding="utf-8")
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cfx import models
-from cfx.data import Dataset
+from cfx.data import FEATURE_RANGE, Dataset
 from cfx.files import replacing
 from pipelines import artifacts, params
 from pipelines.params import KerasFile, Params
@@ -30,10 +31,8 @@ def main() -> None:
     import_tensorflow()
     with replacing(artifacts.MODEL) as temporary:
         if isinstance(chosen.model, KerasFile):
-            path, _ = params.user_file(chosen, "model")
-            model = models.load(path, dataset)
+            model = adopt(chosen, chosen.model, dataset, temporary)
             history = pd.DataFrame(columns=["epoch", "loss", "accuracy", "test_loss", "test_accuracy"])
-            shutil.copyfile(path, temporary)
         else:
             model, history = train(chosen, dataset)
             model.save(temporary)
@@ -47,6 +46,31 @@ def main() -> None:
         confusion = {"actual": dataset.y_test, "predicted": probabilities.argmax(axis=1)}
         pd.DataFrame(confusion).to_csv(temporary, index=False)
     console.print(f"train: {chosen.model.name}, test accuracy {measured['test_accuracy']:.4f}")
+    guessed = np.bincount(dataset.y_test).max() / len(dataset.y_test)
+    if isinstance(chosen.model, KerasFile) and measured["test_accuracy"] <= guessed:
+        console.print("train: this is no better than a guess; is model.bounds the range that it was trained on?")
+
+
+def adopt(chosen: Params, asked: KerasFile, dataset: Dataset, place: Path) -> keras.Model:
+    """Read the user's classifier and keep it at `place`, with its own classes in it, for inputs in [-0.5, 0.5].
+
+    Raises InputError for a file that cannot be read, or does not fit the data.
+    """
+    path, _ = params.user_file(chosen, "model")
+    module = params.user_file(chosen, "module")[0].read_bytes() if asked.module_sha256 else None
+
+    def embed() -> None:
+        if module is not None:
+            models.embed(place, module)
+
+    shutil.copyfile(path, place)
+    embed()
+    model = models.load(place, dataset, **chosen.trust(artifacts.LATEST), where=str(path))
+    if asked.bounds != FEATURE_RANGE:
+        model = models.rescaled(model, asked.bounds, dataset)
+        model.save(place)
+        embed()
+    return model
 
 
 def train(chosen: Params, dataset: Dataset) -> tuple[keras.Model, pd.DataFrame]:

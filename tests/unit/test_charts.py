@@ -1,6 +1,7 @@
 """Charts: every value stands where its axis says, and medians, shares and intervals are those of the table."""
 
 import io
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,18 @@ def test_a_confusion_matrix_counts_the_examples_by_actual_and_predicted_class() 
     counts = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in axes.texts}
     assert counts == {(0, 0): "2", (0, 1): "1", (1, 1): "1", (2, 0): "1"}
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "actual")
+
+
+def test_a_confusion_matrix_has_the_names_of_classes_as_they_are_written() -> None:
+    names = ["T-shirt/top", "from $5 to $9", "not seen"]
+    figure = charts.confusion_figure([0, 1], [0, 0], INK, names)
+    (axes,) = figure.axes
+    figure.savefig(io.BytesIO())
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in labels] == names
+        assert not any(label.get_parse_math() for label in labels)
+    extents = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert all(one.x1 <= other.x0 for one, other in itertools.pairwise(extents))
 
 
 def test_a_confusion_matrix_of_many_classes_has_colours_and_no_numbers_that_nobody_can_read() -> None:

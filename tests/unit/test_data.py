@@ -77,6 +77,45 @@ def test_a_table_needs_no_channel_axis(tmp_path):
     assert data.npz(written(tmp_path / "a.npz", x_train=x, x_test=x[:6]), (0, 1)).input_shape == (4,)
 
 
+def test_classes_may_have_names_which_are_no_part_of_the_arrays(tmp_path):
+    names = np.array(["T-shirt", "Stiefel", "靴"])
+    named = data.npz(written(tmp_path / "named.npz", class_names=names), (0, 255))
+    assert named.class_names == ("T-shirt", "Stiefel", "靴")
+    assert named.sha256() == data.npz(written(tmp_path / "plain.npz"), (0, 255)).sha256()
+    assert data.class_names(tmp_path / "plain.npz") == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a", "b"], "2 names for 3 classes"),
+        (["a", "b", "a"], "'a' twice"),
+        (["a", "", "b"], "holds ''"),
+        (["a", "b\n", "c"], r"holds 'b\n'"),
+        (["a", "b", " c"], "holds ' c'"),
+        (["a", "b", "c" * 41], "1 to 40 printable"),
+        (["a", "other", "b"], "'other', which as a target"),
+        ([b"a", b"b", b"c"], "need text"),
+        ([0, 1, 2], "need text"),
+        ([["a"], ["b"], ["c"]], "need text"),
+        ([None, "a", "b"], "without pickle"),
+    ],
+)
+def test_names_that_cannot_be_shown_or_told_apart_are_refused_in_one_line(tmp_path, names, told):
+    path = written(tmp_path / "a.npz", class_names=np.array(names))
+    with pytest.raises(InputError) as raised:
+        data.npz(path, (0, 255))
+    assert told in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_inputs_that_fill_hardly_anything_of_their_bounds_have_the_bounds_of_others(tmp_path):
+    x = np.random.default_rng(0).random((12, 6, 5))
+    path = written(tmp_path / "a.npz", x_train=x, x_test=x[:6])
+    with pytest.raises(InputError, match=r"less than a hundredth of data.bounds .*data.bounds=\[0"):
+        data.npz(path, (0, 255))
+    assert data.npz(path, (0, 1)).x_train.max() > 0.4
+
+
 def test_what_is_saved_is_loaded(tmp_path, embedded):
     embedded.save(tmp_path / "data.npz")
     assert Dataset.load(tmp_path / "data.npz").sha256() == embedded.sha256()

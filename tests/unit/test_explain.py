@@ -1,5 +1,6 @@
 """Cells of one job as one batch: what may be searched together, and what comes of a batch in which one cell fails."""
 
+import pandas as pd
 import pytest
 
 from cfx import PrimalDual, Wachter
@@ -42,6 +43,14 @@ def test_of_a_batch_that_fails_the_cells_that_can_be_computed_are(tmp_path, monk
     assert computed == ["a", "c"]
     failure = store.failure("bad")
     assert failure["error"] == "ValueError: no" and "Traceback" in failure["traceback"]
+
+
+def test_an_axis_whose_values_are_lists_is_a_column_of_text(monkeypatch):
+    monkeypatch.setattr(store, "table", lambda cell: pd.DataFrame({"cell": [cell] * 3, "l1": 1.0}))
+    one = Cell("a", {"seed": 1, "model.bounds": [0, 1]}, {}, Wachter(), (0, 1, 2), LATEST)
+    rows = explain.table(one)
+    assert rows.columns.tolist() == ["cell", "seed", "model.bounds", "l1"]
+    assert rows["model.bounds"].tolist() == ["[0, 1]"] * 3 and rows["seed"].tolist() == [1] * 3
 
 
 def test_an_interrupt_is_no_failure(tmp_path, monkeypatch):

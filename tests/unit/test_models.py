@@ -1,3 +1,4 @@
+import hashlib
 import zipfile
 
 import keras
@@ -99,6 +100,94 @@ def test_a_model_that_carries_code_is_not_run(tmp_path):
     model.save(tmp_path / "code.keras")
     with pytest.raises(InputError, match="safe mode"):
         models.load(tmp_path / "code.keras")
+
+
+def test_code_in_a_model_is_run_where_the_file_is_trusted(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: 3 * x)])
+    model.save(tmp_path / "code.keras")
+    trusted = models.load(tmp_path / "code.keras", safe_mode=False)
+    np.testing.assert_allclose(trusted(np.ones((1, 2))), 3)
+
+
+SOURCE = """
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+class Net(keras.Model):
+    def __init__(self, units: int, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.flat, self.dense = layers.Flatten(), layers.Dense(units, activation="softmax")
+
+    def call(self, x):
+        return self.dense(self.flat(x))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+"""
+
+
+@pytest.fixture
+def subclassed(tmp_path):
+    """A model of a class that keras does not know, its file, and the digest of the module in it."""
+    made = {"__name__": "mine"}
+    exec(SOURCE, made)
+    model = made["Net"](3)
+    model(np.zeros((1, 8, 8, 1)))
+    model.save(tmp_path / "own.keras")
+    models.embed(tmp_path / "own.keras", SOURCE.encode())
+    return model, tmp_path / "own.keras", hashlib.sha256(SOURCE.encode()).hexdigest()
+
+
+def test_a_subclassed_model_is_read_with_the_module_that_was_asked_for_and_with_no_other(dataset, subclassed):
+    model, path, digest = subclassed
+    loaded = models.load(path, dataset, module_sha256=digest)
+    np.testing.assert_array_equal(loaded(dataset.x_test), model(dataset.x_test))
+    with pytest.raises(InputError, match=r"Could not locate class 'Net'\); .* need model\.module"):
+        models.load(path, dataset)
+    with pytest.raises(InputError, match="is not the one that was asked for"):
+        models.load(path, dataset, module_sha256="0" * 64)
+
+
+def test_the_module_of_a_model_is_part_of_its_digest(subclassed, tmp_path):
+    _, path, _ = subclassed
+    before = models.sha256(path)
+    other = tmp_path / "other.keras"
+    other.write_bytes(path.read_bytes())
+    with zipfile.ZipFile(path) as one, zipfile.ZipFile(other, "w") as two:
+        for member in one.namelist():
+            two.writestr(member, one.read(member) + (b"# changed" if member == models.MODULE else b""))
+    assert models.sha256(other) != before
+
+
+def test_a_module_that_cannot_be_run_is_named_in_one_line(dataset, model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    source = b"import nothing_of_that_name"
+    models.embed(tmp_path / "model.keras", source)
+    with pytest.raises(InputError, match=r"model\.module: cannot be run \(ModuleNotFoundError: .*nothing_of") as raised:
+        models.load(tmp_path / "model.keras", dataset, module_sha256=hashlib.sha256(source).hexdigest())
+    assert "\n" not in str(raised.value)
+    models.load(tmp_path / "model.keras", dataset)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 255.0), (-1.0, 1.0), (0.0, 1.0)])
+def test_a_model_trained_on_other_bounds_gets_its_inputs_in_these(dataset, model, tmp_path, bounds):
+    low, high = bounds
+    of_bounds = models.rescaled(model, (low, high), dataset)
+    seen = low + (high - low) * (dataset.x_test + 0.5)
+    np.testing.assert_allclose(of_bounds(dataset.x_test), model(seen), atol=1e-4)
+    of_bounds.save(tmp_path / "rescaled.keras")
+    np.testing.assert_array_equal(
+        models.load(tmp_path / "rescaled.keras", dataset)(dataset.x_test), of_bounds(dataset.x_test)
+    )
+
+
+@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, float("inf")), (float("nan"), 1)])
+def test_bounds_of_a_model_that_are_no_range_are_refused(dataset, model, bounds):
+    with pytest.raises(InputError, match=r"model\.bounds"):
+        models.rescaled(model, bounds, dataset)
 
 
 def test_images_too_small_for_the_cnn_are_refused():

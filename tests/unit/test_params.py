@@ -1,11 +1,12 @@
 import hashlib
 
+import numpy as np
 import pytest
 import yaml
 
 from cfx.errors import InputError
 from cfx.methods import Wachter
-from pipelines import params
+from pipelines import artifacts, params
 
 
 def raw(**changes):
@@ -81,6 +82,43 @@ def test_the_users_file_is_known_by_its_digest_and_not_by_its_place(tmp_path):
         params.from_config({**raw(), "data": data | {"path": str(tmp_path / "a.npz"), "sha256": "0000"}}, {})
     with pytest.raises(InputError, match="cannot be read"):
         params.from_config({**raw(), "data": data | {"path": str(tmp_path / "c.npz")}}, {})
+
+
+def keras_file(folder, **changes):
+    (folder / "mine.keras").write_bytes(b"model")
+    section = {"name": "keras", "bounds": [0, 1], "safe_mode": True, "module_sha256": None, "sha256": None}
+    return section | {"path": str(folder / "mine.keras"), "module": None} | changes
+
+
+def test_the_module_of_a_model_is_known_by_its_digest(tmp_path):
+    (tmp_path / "mine.py").write_bytes(b"class Net: pass")
+    given = keras_file(tmp_path, module=str(tmp_path / "mine.py"), safe_mode=False)
+    chosen = params.from_config({**raw(), "model": given}, {})
+    assert chosen.model.module_sha256 == hashlib.sha256(b"class Net: pass").hexdigest()
+    assert chosen.trust(artifacts.LATEST) == {"safe_mode": False, "module_sha256": chosen.model.module_sha256}
+    assert params.from_config(raw(), {}).trust(artifacts.LATEST) == {}
+    with pytest.raises(InputError, match=r"model\.module: .*absent\.py cannot be read"):
+        params.from_config({**raw(), "model": given | {"module": str(tmp_path / "absent.py")}}, {})
+
+
+def test_each_classifier_of_a_sweep_is_trusted_as_it_was_asked_for(tmp_path):
+    models = [keras_file(tmp_path, safe_mode=value) for value in (True, False)]
+    variants = [({"model.safe_mode": model["safe_mode"]}, {**raw(), "model": model}) for model in models]
+    chosen = params.from_config(raw(), {}, variants)
+    assert [chosen.trust(variant.trained)["safe_mode"] for variant in chosen.variants] == [True, False]
+
+
+def test_a_target_class_may_be_given_by_its_name(tmp_path):
+    np.savez(tmp_path / "named.npz", class_names=np.array(["bag", "boot", "ankle boot"]))
+    data = {"name": "npz", "bounds": [0, 255], "sha256": None, "path": str(tmp_path / "named.npz")}
+    config = {**raw(search={"target_class": "boot"}), "data": data}
+    assert [method.target_class for _, method in params.from_config(config, {}).points()] == [1]
+    swept = params.from_config(config, {"target_class": ["ankle boot", "other", 1, "0"]})
+    assert swept.sweep == {"target_class": [2, "other", 1, "0"]}
+    searches = [{"method": "wachter", "target_class": "bag"}, {"method": "primal_dual"}]
+    assert params.from_config(config, {"search": searches}).sweep["search"][0]["target_class"] == 0
+    with pytest.raises(InputError, match="'bot' is none of the data's classes: bag, boot, ankle boot"):
+        params.from_config(config, {"target_class": ["bot"]})
 
 
 @pytest.mark.parametrize(

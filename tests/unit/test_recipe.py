@@ -51,6 +51,19 @@ def test_a_file_of_the_users_is_named_and_pinned_and_its_folder_is_not_told(tmp_
     assert str(tmp_path) not in recipe.command(asked)
 
 
+def test_a_model_of_the_users_is_named_with_its_module_and_both_are_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.keras", "mine.py"):
+        Path(name).write_text(name)
+    typed = ["model=keras", "model.path=mine.keras", "model.module=mine.py", "model.bounds=[0,1]"]
+    first = asked_for(typed)
+    command = shlex.split(recipe.command(first) or "")
+    assert {"model.module=mine.py", f"model.module_sha256={first.model.module_sha256}"} <= set(command)
+    assert asked_for(command[3:]) == first
+
+
 def test_there_is_none_for_parameters_that_no_command_gives() -> None:
     asked = asked_for(["-m", "search=wachter,primal_dual", "search.target_class=1"])
     first, second = asked.sweep["search"]

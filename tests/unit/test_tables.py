@@ -1,5 +1,6 @@
 """The tables of a sweep: values that can be checked by hand, failures told as failures, and files for a paper."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +49,7 @@ def in_a_folder_with_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     LATEST.folder.mkdir()
     np.savez(LATEST.data, y_test=np.arange(10))
+    LATEST.data_card.write_text("{}")
 
 
 @pytest.fixture
@@ -75,13 +77,27 @@ def test_a_cell_has_the_medians_of_what_was_found_and_the_time_of_all(sweep) -> 
     good, half, _ = sweep.of_cells.to_dict("records")
     assert (good["asked"], good["found"], good["l1"], good["oracle"], good["runtime_s"]) == (2, 2, 15, 0.5, 2)
     assert (half["asked"], half["found"], half["l1"], half["im1"], half["runtime_s"]) == (2, 1, 10, 3, 2)
-    assert (good["classes"], half["classes"], good["error"]) == ("0 (2)", "2 (1)", "")
+    assert (good["classes"], half["classes"], good["error"]) == (["0 (2)"], ["2 (1)"], "")
 
 
 def test_a_cell_without_a_result_has_a_reason_and_no_values(sweep) -> None:
     lost = sweep.of_cells.iloc[2]
     assert (lost["asked"], lost["found"], lost["error"]) == (2, 0, "it has not been computed")
     assert np.isnan(lost[[*tables.MEDIANS, "oracle", "runtime_s"]].astype(float)).all()
+
+
+def test_a_reader_sees_the_names_of_classes_and_the_files_for_programs_their_numbers(sweep) -> None:
+    LATEST.data_card.write_text(json.dumps({"class_names": [f"a {i} & b" for i in range(10)]}))
+    read = tables.named(sweep.cells, sweep.table)
+    assert read["target_class"].tolist() == ["a 0 & b"] * 2 + ["other"] * 2
+    assert read["original_class"].tolist() == ["a 7 & b", "a 3 & b"] * 2
+    assert tables.of_cells(sweep.cells, sweep.table)["classes"].tolist()[0] == ["a 0 & b (2)"]
+    classes = tables.of_classes(sweep.table)
+    assert tables.named_classes(sweep.cells, classes).median.index.tolist() == ["a 3 & b", "a 7 & b"]
+    tables.write(Path("tables"), sweep.cells, sweep.of_cells, sweep.table, classes)
+    assert r"4 & a 0 \& b & a 7 \& b & a 0 \& b & 0.990" in Path("tables/counterfactuals.tex").read_text()
+    assert pd.read_csv("tables/counterfactuals.csv")["cf_class"].tolist() == [0, 0, 2, 3]
+    assert pd.read_csv("tables/classes.csv").columns.tolist() == ["original_class", "0", "other"]
 
 
 def test_what_was_asked_for_counts_the_cells_that_failed(sweep) -> None:
@@ -92,6 +108,7 @@ def test_what_was_asked_for_counts_the_cells_that_failed(sweep) -> None:
         "other": {"sum": 1, "count": 2},
     }
     assert asked["l1"].dropna().tolist() == [10, 20, 10]
+    assert asked["target_class"].tolist() == ["0", "0", "other", "other", "1", "1"]
 
 
 def test_when_every_cell_failed_all_that_was_asked_for_is_missing() -> None:
@@ -101,7 +118,7 @@ def test_when_every_cell_failed_all_that_was_asked_for_is_missing() -> None:
     asked = tables.of_asked(of_cells, table)
     assert not asked["found"].any() and asked["target_class"].tolist() == ["0", "0", "1", "1"]
     assert tables.of_classes(table) is None
-    tables.write(Path("tables"), of_cells, table, None)
+    tables.write(Path("tables"), sweep, of_cells, table, None)
     assert pd.read_csv("tables/cells.csv")["error"].tolist() == ["it has not been computed"] * 2
 
 
@@ -126,7 +143,7 @@ def test_one_original_class_makes_no_table_of_classes(sweep) -> None:
 
 
 def test_the_files_hold_the_tables(sweep) -> None:
-    tables.write(Path("tables"), sweep.of_cells, sweep.table, tables.of_classes(sweep.table))
+    tables.write(Path("tables"), sweep.cells, sweep.of_cells, sweep.table, tables.of_classes(sweep.table))
     table = pd.read_csv("tables/counterfactuals.csv", dtype={"target_class": "str"})
     pd.testing.assert_frame_equal(table, sweep.table, check_dtype=False)
     assert pd.read_csv("tables/cells.csv")["l1"].tolist()[:2] == [15, 10]
@@ -137,7 +154,7 @@ def test_the_files_hold_the_tables(sweep) -> None:
 
 
 def test_a_latex_table_has_rules_and_what_has_no_value_is_a_dash(sweep) -> None:
-    tables.write(Path("tables"), sweep.of_cells, sweep.table, None)
+    tables.write(Path("tables"), sweep.cells, sweep.of_cells, sweep.table, None)
     text = Path("tables/cells.tex").read_text()
     body = [line.strip() for line in text.splitlines()]
     assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
@@ -145,7 +162,7 @@ def test_a_latex_table_has_rules_and_what_has_no_value_is_a_dash(sweep) -> None:
     assert r"1 & 0 & 2 & -- & -- & -- & -- & -- & -- & -- \\" in body
     every = Path("tables/counterfactuals.tex").read_text()
     assert r"9 & other & 3 & -- & -- & -- & -- & -- & 0.00 & 1.50 \\" in every
-    tables.write(Path("others"), sweep.of_cells, sweep.table, tables.of_classes(sweep.table))
+    tables.write(Path("others"), sweep.cells, sweep.of_cells, sweep.table, tables.of_classes(sweep.table))
     assert r"3 & 20.0 & -- \\" in Path("others/classes.tex").read_text()
     assert r"\begin{longtable}" in every and "% \\usepackage{booktabs,longtable}" in every
 

@@ -93,6 +93,43 @@ def test_a_model_file_that_does_not_load_or_fit(repository, tmp_path):
     assert_refused(repository, "takes inputs of shape", "model=keras", f"model.path={tmp_path / 'small.keras'}")
 
 
+def test_own_data_and_models_that_do_not_go_together(repository, tmp_path):
+    names = np.array([f"class {i}" for i in range(9)])
+    path = own(tmp_path / "names.npz", class_names=names)
+    assert_refused(repository, "9 names for 10 classes", "data=npz", f"data.path={path}")
+    path = own(tmp_path / "data.npz", class_names=np.array([*names, "last"]))
+    told = "'first' is none of the data's classes: class 0, class 1"
+    assert_refused(repository, told, "data=npz", f"data.path={path}", "search.target_class=first")
+    floats = np.random.default_rng(0).random((40, 28, 28))
+    path = own(tmp_path / "floats.npz", x_train=floats, x_test=floats[:20])
+    assert_refused(repository, "less than a hundredth of data.bounds", "data=npz", f"data.path={path}")
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])
+    model.save(tmp_path / "three.keras")
+    chosen = ("data=npz", f"data.path={tmp_path / 'data.npz'}", "model=keras")
+    assert_refused(repository, "the data has 10 classes", *chosen, f"model.path={tmp_path / 'three.keras'}")
+
+
+def test_a_model_that_needs_trust_is_not_run_without_it(repository, tmp_path):
+    ran = tmp_path / "ran"
+    code = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Lambda(lambda x: x), keras.layers.Flatten()])
+    code.save(tmp_path / "code.keras")
+    assert_refused(repository, "model.safe_mode=false", "model=keras", f"model.path={tmp_path / 'code.keras'}")
+
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    keras.Sequential([keras.Input((28, 28, 1)), Own()]).save(tmp_path / "own.keras")
+    chosen = ("model=keras", f"model.path={tmp_path / 'own.keras'}")
+    assert_refused(repository, "Could not locate class 'Own'); classes and functions of your own need", *chosen)
+    absent = f"model.module={tmp_path / 'absent.py'}"
+    assert_refused(repository, "model.module: ", *chosen, absent)
+    (tmp_path / "mine.py").write_text(f"open({str(ran)!r}, 'w')")
+    pinned = f"model.module_sha256={'0' * 64}"
+    assert_refused(repository, "not the 0000", *chosen, f"model.module={tmp_path / 'mine.py'}", pinned)
+    assert not ran.exists()
+
+
 def test_an_mlflow_store_that_does_not_answer(repository):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
