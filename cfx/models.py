@@ -12,6 +12,7 @@ import sys
 import types
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -210,8 +211,17 @@ def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
 def sha256(path: Path) -> str:
     """The digest of what a .keras file computes: its architecture and weights, not the date it was saved.
 
-    Reads the archive only, so it needs no TensorFlow.
+    Reads the archive only, so it needs no TensorFlow; and that once a process, as long as the file does not change.
     """
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: is not a .keras file ({error})") from error
+    return _sha256(path, about.st_ino, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, *version: int) -> str:
     shared: dict[int, int] = {}
 
     def renumber(node: dict[str, object]) -> dict[str, object]:

@@ -14,11 +14,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import hydra
 from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
@@ -57,8 +58,7 @@ def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str,
     """
     size = launch.cells_per_job
     packs = [[cell.id for cell in missing[start : start + size]] for start in range(0, len(missing), size)]
-    own = ["hydra.sweeper.params=null", f"job.parent_run='{parent}'", f"job.host='{socket.gethostname()}'"]
-    own.append("job.cells=" + ",".join(str(pack) for pack in packs))
+    own = [f"job.parent_run='{parent}'", f"job.host='{socket.gethostname()}'"]
     engine: AbstractContextManager[None] = nullcontext()
     if launcher == "slurm":
         # one driver works in a folder: by the folder's name for its jobs it finds what a killed one left in the queue
@@ -67,13 +67,18 @@ def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str,
         engine = slurm.jobs(name)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
-            if launcher == "ray":
-                config = hydra.compose("config", overrides, return_hydra_config=True)
-                engine = _ray(config.hydra.launcher.ray.init)
             driver = GlobalHydra.instance().hydra
             assert driver is not None
+            # without a sweeper, which would compose every job once more to see whether it can be composed
+            config = driver.compose_config("config", [*overrides, *own], RunMode.MULTIRUN, with_log_configuration=False)
+            if launcher == "ray":
+                engine = _ray(config.hydra.launcher.ray.init)
+            context = HydraContext(driver.config_loader, Callbacks(config))
+            jobs = Plugins.instance().instantiate_launcher(context, job.run, config)
+            same = [str(override) for override in config.hydra.overrides.task]
             with engine:
-                driver.multirun("config", job.run, [*overrides, *own], with_log_configuration=False)
+                for ended in jobs.launch([[*same, f"job.cells={pack}"] for pack in packs], initial_job_idx=0):
+                    _ = ended.return_value  # raises what the job has raised
     except InputError:
         raise
     except Exception as error:

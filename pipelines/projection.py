@@ -8,6 +8,8 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -205,7 +207,14 @@ def _change(cell: Cell, result: Result, i: int) -> tuple[int | str, int | str]:
 
 
 def _originals(cell: Cell, first: int) -> np.ndarray:
-    return data.read_npz(cell.trained.data, ("x_test",))["x_test"][list(cell.instances[:first])]
+    about = cell.trained.data.stat()
+    return _x_test(cell.trained.data, about.st_ino, about.st_mtime_ns)[list(cell.instances[:first])]
+
+
+@lru_cache(maxsize=1)
+def _x_test(path: Path, *version: int) -> np.ndarray:
+    """The test split, read once for all cells as long as the file does not change."""
+    return data.read_npz(path, ("x_test",))["x_test"]
 
 
 def _card(cell: Cell) -> str:

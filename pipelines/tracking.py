@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,10 +21,11 @@ from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param, Run, RunStatus
+from mlflow.entities import Experiment, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
     MLFLOW_LOGGED_ARTIFACTS,
+    MLFLOW_LOGGED_IMAGES,
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NOTE,
     MLFLOW_SOURCE_NAME,
@@ -35,11 +36,14 @@ from pipelines import artifacts, cells, explain, params, projection, provenance,
 from pipelines.cells import Cell
 from pipelines.params import Params
 
-# What MLflow takes in one request.
-METRICS_AT_ONCE = 1000
+# What MLflow takes in one request, parameters and metrics together.
+AT_ONCE = 1000
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000
 # Files of a run.
 TABLE, SHEET = "counterfactuals.json", "contact_sheet.png"
+# The tags by which the UI shows the first of them as a table, and a cell's pictures.
+HAS_TABLE = {MLFLOW_LOGGED_ARTIFACTS: json.dumps([{"path": TABLE, "type": "table"}])}
+HAS_PICTURES = {MLFLOW_LOGGED_IMAGES: "True"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str,
     tags = {MLFLOW_SOURCE_NAME: "pipelines.run", "cfx.kind": "sweep", "cfx.sweep": identity, "cfx.command": command}
     run = client.create_run(tracking.experiment_id, tags=tags | provenance.tags(), run_name=name)
     run_id = run.info.run_id
-    _log_params(tracking, run_id, projection.asked(chosen))
+    _log(tracking, run_id, projection.asked(chosen))
     try:
         client.log_inputs(run_id, datasets=projection.datasets(chosen))
     except MlflowException:
@@ -94,7 +98,7 @@ def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str,
     client.log_artifact(run_id, str(params.PATH))
     if not chosen.variants:
         trained = artifacts.LATEST
-        _log_metrics(tracking, run_id, projection.worth(trained, _now()) + projection.training(trained, _now()))
+        _log(tracking, run_id, {}, projection.worth(trained, _now()) + projection.training(trained, _now()))
         client.log_artifact(run_id, str(trained.confusion))
         client.log_artifact(run_id, str(trained.model), "model")
     _show(tracking, run, sweep)
@@ -128,11 +132,13 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
     client = tracking.client
     tags = {MLFLOW_PARENT_RUN_ID: parent, MLFLOW_SOURCE_NAME: "pipelines.run", "cfx.kind": "cell", "cfx.cell": cell.id}
     started, finished = (_milliseconds(about[key]) for key in ("started", "finished"))
-    tags |= {"cfx.host": about["host"]} | ({"cfx.error": failure["error"][:TAG_LENGTH]} if failure else {})
+    tags["cfx.host"] = about["host"]
+    tags |= {"cfx.error": failure["error"][:TAG_LENGTH]} if failure else HAS_TABLE | HAS_PICTURES
     run_id = client.create_run(tracking.experiment_id, started, tags, cell.name).info.run_id
-    _log_params(tracking, run_id, projection.asked_of(cell))
     if failure is None:
         _log_result(tracking, run_id, cell, finished)
+    else:
+        _log(tracking, run_id, projection.asked_of(cell))
     client.set_terminated(run_id, "FAILED" if failure else "FINISHED", finished)
 
 
@@ -141,8 +147,8 @@ def log_outcome(tracking: Tracking, parent: str) -> None:
     client, sweep, table = tracking.client, cells.of_sweep(params.read()), pd.read_parquet(artifacts.TABLE)
     if len(table):
         _log_table(tracking, parent, table)
+        client.log_batch(parent, projection.measures(table, _now()), tags=[RunTag(*tag) for tag in HAS_TABLE.items()])
         client.log_text(parent, table.to_csv(index=False), "counterfactuals.csv")
-        _log_metrics(tracking, parent, projection.measures(table, _now()))
         client.log_image(parent, projection.contact_sheet(sweep), artifact_file=SHEET)
     client.log_artifacts(parent, str(artifacts.REPORT), "report")
     client.set_tag(parent, MLFLOW_RUN_NOTE, projection.note(tracking.experiment_id, parent, sweep, SHEET))
@@ -197,25 +203,24 @@ def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> 
     table = explain.table(cell)
     classifier = projection.worth(cell.trained, timestamp) if cell.upstream else []
     measured = projection.measures(table, timestamp) + projection.steps(table, timestamp)
-    _log_metrics(tracking, run_id, classifier + measured)
+    _log(tracking, run_id, projection.asked_of(cell), classifier + measured)
     _log_table(tracking, run_id, table)
     for instance, picture in projection.pictures(cell):
         tracking.client.log_image(run_id, picture, key="counterfactual", step=instance)
 
 
-def _log_params(tracking: Tracking, run_id: str, values: Mapping[str, Any]) -> None:
-    tracking.client.log_batch(run_id, params=[Param(key, str(value)[:PARAM_LENGTH]) for key, value in values.items()])
-
-
-def _log_metrics(tracking: Tracking, run_id: str, values: list[Metric]) -> None:
-    for first in range(0, len(values), METRICS_AT_ONCE):
-        tracking.client.log_batch(run_id, metrics=values[first : first + METRICS_AT_ONCE])
+def _log(tracking: Tracking, run_id: str, asked: Mapping[str, Any], metrics: Sequence[Metric] = ()) -> None:
+    """Log parameters and metrics in as few requests as MLflow takes: each is a transaction, or a way to a server."""
+    params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in asked.items()]
+    room = AT_ONCE - len(params)
+    tracking.client.log_batch(run_id, metrics[:room], params)
+    for first in range(room, len(metrics), AT_ONCE):
+        tracking.client.log_batch(run_id, metrics[first : first + AT_ONCE])
 
 
 def _log_table(tracking: Tracking, run_id: str, table: pd.DataFrame) -> None:
-    """Log a table so that the UI shows it as one, as `mlflow.log_table` does; but that appends to one that is there."""
+    """Log a table as `mlflow.log_table` does, but for its tag; and that appends to one that is there."""
     tracking.client.log_text(run_id, table.to_json(orient="split", index=False), TABLE)
-    tracking.client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": TABLE, "type": "table"}]))
 
 
 def _children(tracking: Tracking, parent: str) -> dict[str, list[Run]]:

@@ -132,7 +132,7 @@ def test_a_failed_cell_is_a_failed_run_with_its_reason(database, parent):
 
 
 def test_more_counterfactuals_than_mlflow_takes_at_once(database, parent):
-    n = 2 * tracking.METRICS_AT_ONCE + 1
+    n = 2 * tracking.AT_ONCE + 1
     x = np.zeros((n, 4, 4, 1), np.float32)
     Dataset(x, np.arange(n) % 2, x, np.arange(n) % 2).save(artifacts.DATA)
     run = child(database, parent, made(1, tuple(range(n)), n * [True], list(range(n))))
