@@ -34,7 +34,7 @@ from pipelines.terminal import console
 FOLDER = artifacts.ROOT / "paper"
 EXPERIMENTS = ("cf_mnist", "targets_100", "sensitivity", "seeds")
 # What the table of a paper has room for; all is in findings.csv.
-_COLUMNS = ("validity", "l1", "probability", "quality/l0", "quality/im1", "quality/oracle", "runtime_s")
+_COLUMNS = ("validity", "l1", "quality/l0", "quality/im1", "quality/oracle")
 
 
 def main() -> int:
@@ -134,21 +134,24 @@ def _shown(path: Path, sweep: list[Cell]) -> list[str]:
 
 def _latex(sweep: list[Cell], found: list[findings.Finding]) -> str:
     """The points of the sweep, a row each, with the measures that a paper has room for and their intervals."""
-    points: dict[str, dict[str, Any]] = {}
     most = max(len(finding.setting) for finding in found)
+    points: dict[str, dict[str, Any]] = {}
     for finding in found:
-        if len(finding.setting) == most and finding.measure in _COLUMNS:
-            row = points.setdefault(finding.name.partition(": ")[0], dict(finding.setting))
-            row[finding.measure.rpartition("/")[2]] = _with_interval(finding)
+        if len(finding.setting) == most:
+            point = points.setdefault(finding.name.partition(": ")[0], dict(finding.setting))
+            point[finding.measure] = _with_interval(finding)
+    table = pd.DataFrame(points.values())
+    shown = [column for column in table if column in found[0].setting or column in _COLUMNS]
+    table = table[sorted(shown, key=lambda column: _COLUMNS.index(column) if column in _COLUMNS else -1)]
     caption = (
         f"Medians and shares of {len(sweep)} cells of {len(sweep[0].instances)} instances, with 95\\,\\% intervals "
         "by the percentile bootstrap."
     )
-    return tables.latex(pd.DataFrame(points.values()), caption, "tab:findings")
+    return tables.latex(table.rename(columns=lambda name: name.rpartition("/")[2]), caption, "tab:findings")
 
 
 def _with_interval(finding: findings.Finding) -> str:
-    interval = "" if math.isnan(finding.low) else f" [{finding.low:.3g}, {finding.high:.3g}]"
+    interval = f" [{finding.low:.3g}, {finding.high:.3g}]" if finding.low < finding.high else ""
     return "--" if math.isnan(finding.value) else f"{finding.value:.3g}{interval}"
 
 
