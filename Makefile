@@ -6,11 +6,14 @@ ENV := .venv/.complete
 SERVICES_ENV := .venv/.services
 # the extras that only some sweeps, and the tests against real services, need
 SERVICES := joblib ray slurm server services
+# the tests on Slurm and Ray
+ENGINES := tests/services/test_launchers.py tests/services/test_services.py
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
   --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help environment run test test-slow test-services services services-stop check paper atlas bench lock clean
+.PHONY: help environment run test test-slow test-services test-engines test-others services services-stop check paper \
+  atlas bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,10 +27,16 @@ test: $(ENV)  ## make the environment, then run the tests (the slow ones: make t
 	$(BIN)/python -m pytest --numprocesses auto
 
 test-slow: $(ENV)  ## the tests that take minutes; with MNIST_NPZ set, those on all of MNIST too
-	$(BIN)/python -m pytest -m "slow and not long"
+	$(BIN)/python -m pytest -m "slow and not long" --numprocesses auto
 
 test-services: $(SERVICES_ENV)  ## the tests on real services: after make services
-	$(BIN)/python -m pytest -m "service and not long"
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-engines test-others
+
+# side by side, for the engines keep one waiting; one process has them, since its tests look at all that runs there
+test-engines test-others: $(SERVICES_ENV)
+	$(BIN)/python -m pytest -m "service and not long" $(TESTS)
+test-engines: TESTS = $(ENGINES)
+test-others: TESTS = tests/services $(addprefix --ignore=,$(ENGINES))
 
 services: $(SERVICES_ENV)  ## install and start what those need, on loopback: Slurm, Ray, PostgreSQL, a browser
 	$(BIN)/python -m tests.services start

@@ -15,16 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.services.__main__ import home
-from tests.workflow.conftest import SWEEP, Repository, fresh
-
-
-@pytest.fixture(scope="session")
-def swept(tmp_path_factory) -> Repository:
-    """A clone after one small sweep over three target classes, in one process, each cell a job."""
-    repository = fresh(tmp_path_factory.mktemp("swept"))
-    done = repository.run("pipelines.run", *SWEEP, "launch.cells_per_job=1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return repository
+from tests.workflow.conftest import swept as swept
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ import pytest
 
 from tests.workflow.conftest import SMALL
 
-CELLS = ("+sweep=targets", "search.target_class=0,1,2,3,4,5,6,7,8,9,other,same", "search.lam_init=0.1,0.01", *SMALL)
+TARGETS = "search.target_class=0,1,2,3,4,5,6,7,8,9,other,same"
+CELLS = ("+sweep=targets", TARGETS, "search.lam_init=0.1,0.01", *SMALL, "search.max_iter=200")
 COMMAND = ("pipelines.run", *CELLS, "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "launch.cells_per_job=2")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +41,7 @@ ENGINES = {
 ALONE = "launch.cells_per_job=1"
 
 # A sweep in which one cell takes long enough to be hit, and the others seconds.
-FAST, SLOW = (200, 300), 4000
+FAST, SLOW = (20, 30), 2500
 UNEVEN = (
     *("-m", f"search.max_iter={','.join(map(str, (*FAST, SLOW)))}", "search.early_stop=100000"),
     *(override for override in SMALL if not override.startswith("search.max_iter")),
@@ -54,10 +53,7 @@ UNEVEN = (
 def repository(swept, tmp_path) -> Repository:
     """A clone with a trained model and no cells."""
     copy = swept.copy(tmp_path / "clone")
-    for path in ("cells", "artifacts/counterfactuals", "mlartifacts"):
-        shutil.rmtree(copy.path / path)
-    for path in ("mlflow.db", "dvc.lock", "artifacts/counterfactuals.parquet"):
-        (copy.path / path).unlink()
+    copy.forget()
     return copy
 
 

@@ -79,9 +79,12 @@ class Repository:
 
     def forget(self) -> None:
         """Remove every counterfactual and every run; the data, the classifier and the judges stay."""
+        client = MlflowClient(f"sqlite:///{self.path}/mlflow.db")
+        for run in [*self.runs("sweep"), *self.runs("cell")]:
+            client.delete_run(run.info.run_id)
         for name in ("cells", "artifacts/counterfactuals", "mlartifacts"):
             shutil.rmtree(self.path / name)
-        for name in ("artifacts/counterfactuals.parquet", "mlflow.db", "dvc.lock"):
+        for name in ("artifacts/counterfactuals.parquet", "dvc.lock"):
             (self.path / name).unlink()
 
     def copy(self, path: Path) -> "Repository":
@@ -110,9 +113,9 @@ def fresh(path: Path) -> Repository:
 
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory) -> Repository:
-    """A clone after one small sweep over three target classes. Tests read it; those that change it take a copy.
+    """A clone after one small sweep over three target classes, in one process, each cell a job.
 
-    The processes of pytest-xdist share it.
+    Tests read it; those that change it take a copy. The processes of pytest-xdist share it.
     """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -121,7 +124,7 @@ def swept(tmp_path_factory) -> Repository:
     with filelock.FileLock(folder / "swept.lock"):
         if not complete.exists():
             repository.path.mkdir()
-            done = fresh(repository.path).run("pipelines.run", *SWEEP)
+            done = fresh(repository.path).run("pipelines.run", *SWEEP, "launch.cells_per_job=1")
             assert done.returncode == 0, done.stdout + done.stderr
             complete.touch()
     return repository

@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from cfx.result import Result
 from tests.workflow.conftest import fresh
 
 pytestmark = pytest.mark.slow
+
+# the networks and the search as they are by default, for less long
+SHORT = ("training.epochs=4", "judges.steps=60", "search.max_iter=300")
 
 
 def test_the_reference_example_on_all_of_mnist(tmp_path):
@@ -34,11 +38,15 @@ def test_the_reference_example_on_all_of_mnist(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_bits_in_two_fresh_clones(tmp_path):
-    weights, counterfactuals = [], []
-    for name in ("one", "two"):
+    def run(name: str):
         (tmp_path / name).mkdir()
         repository = fresh(tmp_path / name)
-        done = repository.run("pipelines.run", "-m", "search.target_class=1,other")
+        return repository, repository.run("pipelines.run", "-m", "search.target_class=1,other", *SHORT)
+
+    weights, counterfactuals = [], []
+    with ThreadPoolExecutor(2) as both:
+        clones = list(both.map(run, ("one", "two")))
+    for repository, done in clones:
         assert done.returncode == 0, done.stdout + done.stderr
         weights.append(models.load(repository.path / "artifacts/model.keras").get_weights())
         results = [
