@@ -44,7 +44,7 @@ def main() -> None:
         sizes = [1, 8, 32] if quick else [1, 8, 32, 64, 128, 256, 512]
         tables["batch_size"] = scaling.by_batch_size(given, sizes[-1], sizes, cores)
     if "share" in arguments.parts:
-        tables["share"] = scaling.share_of_model(given, rounds, cores)
+        tables["share"] = scaling.share_of_model(given, 1 if quick else 6, cores)
     _write(tables, folder)
 
 
