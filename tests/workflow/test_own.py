@@ -115,6 +115,7 @@ def test_logits_of_named_classes_by_the_template(repository, tmp_path):
     assert "up to date" in repository.run("dvc", "status").stdout
 
 
+@pytest.mark.slow
 def test_one_sigmoid_for_two_classes_of_floats_and_code_that_is_trusted(repository, tmp_path):
     data = written(tmp_path / "two.npz", 2, 1 / 255)
     x, y = images(2, 80, 0)
@@ -138,6 +139,7 @@ def test_one_sigmoid_for_two_classes_of_floats_and_code_that_is_trusted(reposito
     assert "0 → 1, p=" in (repository.path / "artifacts/report/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_subclassed_model_goes_with_its_module_and_is_another_with_another(repository, tmp_path):
     data, module, path = written(tmp_path / "mine.npz", 3), tmp_path / "patches.py", tmp_path / "patches.keras"
     module.write_text(SOURCE)
