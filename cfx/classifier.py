@@ -153,9 +153,11 @@ def in_bfloat16(model: Callable[..., Any]) -> keras.Model:
     Its weights are a copy too: `set_weights` brings them up to date.
     """
     # of keras's kinds of models, a functional one alone is a graph of operations
-    if not isinstance(model, keras.Sequential) and not (
-        isinstance(model, keras.Model) and hasattr(model, "operations")
-    ):
+    if isinstance(model, keras.Sequential):
+        can_be_copied = type(model).call is keras.Sequential.call
+    else:
+        can_be_copied = hasattr(model, "operations")
+    if not isinstance(model, keras.Model) or not can_be_copied:
         raise InputError("precision=bfloat16 needs a Sequential or functional Keras model; use float32")
 
     def in_half(layer: keras.Layer) -> keras.Layer:
@@ -163,7 +165,7 @@ def in_bfloat16(model: Callable[..., Any]) -> keras.Model:
         return layer.__class__.from_config(layer.get_config() | {"dtype": dtype})
 
     try:
-        return keras.models.clone_model(model, clone_function=in_half)
+        return keras.models.clone_model(model, clone_function=in_half, recursive=True)
     except (TypeError, ValueError) as error:
         raise InputError(f"precision=bfloat16: the model cannot be copied ({_one_line(error)}); use float32") from error
 

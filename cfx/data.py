@@ -147,6 +147,8 @@ def class_names(path: Path) -> tuple[str, ...]:
             raise InputError(f"{path}: {NAMES} holds {name[: NAME_LENGTH + 1]!r}; {need}")
         if name in ("other", "same"):
             raise InputError(f"{path}: {NAMES} holds {name!r}, which as a target means something else; rename it")
+        if name.isdigit() and name != str(names.index(name)):
+            raise InputError(f"{path}: {NAMES} holds {name!r}, which as a target means another class; rename it")
         if names.count(name) > 1:
             raise InputError(f"{path}: {NAMES} holds {name!r} twice; each class needs a name of its own")
     return tuple(names)

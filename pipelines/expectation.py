@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,20 @@ Json = dict[str, Any]
 
 # How many differences are told; all are in the comparison's file.
 _TOLD = 20
+_PARTS = ("parameters", "made_from", "counterfactuals", "findings")
 
 
 def read(path: Path) -> Json:
     """What is expected. Raises InputError where the file is not there or not what `accept` writes."""
     try:
         expected = json.loads(path.read_text())
-        if not (isinstance(expected, dict) and {"tolerances", "made_with", "experiments"} <= expected.keys()):
-            raise ValueError("needs tolerances, made_with and experiments")
+        parts = [expected[part] for part in ("tolerances", "made_with", "experiments")]
+        parts += [*parts[0].values(), *parts[1].values()]
+        parts += [one[part] for one in parts[2].values() for part in _PARTS]
+        if not all(isinstance(part, dict) for part in parts):
+            raise ValueError("holds a value where names are needed")
         return expected
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"--expected: {path}: {error}; take the one from the repository") from error
 
 
@@ -62,13 +66,18 @@ def made_with() -> Json:
     }
 
 
-def accept(path: Path, expected: Json, made: Mapping[str, Json]) -> None:
-    """Expect from now on what was made. Raises InputError where that leaves experiments of another origin beside it."""
-    others = expected["experiments"].keys() - made.keys()
+def check_origin(expected: Json, accepted: Iterable[str]) -> None:
+    """Raise InputError where accepting these experiments leaves some of another origin beside them."""
+    others = expected["experiments"].keys() - set(accepted)
     if others and expected["made_with"] != made_with():
         raise InputError(
             f"--accept: code, versions or machine differ: accept {', '.join(sorted(others))} with the others"
         )
+
+
+def accept(path: Path, expected: Json, made: Mapping[str, Json]) -> None:
+    """Expect from now on what was made. Raises InputError as `check_origin` does."""
+    check_origin(expected, made)
     experiments = dict(sorted((expected["experiments"] | dict(made)).items()))
     with replacing(path) as temporary:
         temporary.write_text(

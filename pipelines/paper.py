@@ -50,6 +50,8 @@ def main() -> int:
     with run.driving():
         chosen = _known([word for word in options.asked if "=" not in word]) or EXPERIMENTS
         expected = expectation.read(options.expected)
+        if options.accept:
+            expectation.check_origin(expected, chosen)
         asked = {name: request.compose([f"+experiment={name}", *overrides]) for name in chosen}
         made = {}
         for name, sweep in asked.items():

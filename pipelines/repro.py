@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from dvc.exceptions import CheckoutError, DvcException, ReproductionError
 from dvc.repo import Repo
 
@@ -32,14 +33,36 @@ def bring_up_to_date(*stages: str, force: bool = False) -> None:
     try:
         with Repo() as repo:
             repo.reproduce(targets=list(stages), force=force, single_item=force)
+    except KeyboardInterrupt:
+        # who ends the driver alone leaves the stage at work, which would write over what is put back
+        _end_stages()
+        raise
     except ReproductionError as error:
         code = re.search(r"exited with (\d+)$", str(error.__cause__))
         if code is None:
             raise
+        if code[1] == "2":
+            raise SystemExit(2) from None
         print(f"{error}: {error.__cause__}", file=sys.stderr)
-        raise SystemExit(2 if code[1] == "2" else 1) from None
+        raise SystemExit(1) from None
     except DvcException as error:
         raise InputError(f"DVC: {' '.join(str(error).split())}; mend or remove the file it names") from error
+
+
+def _end_stages() -> None:
+    """End the stages that this process has started, and wait until they have ended."""
+    running = [process for process in psutil.Process().children(recursive=True) if _is_stage(process)]
+    for process in running:
+        process.terminate()
+    for process in psutil.wait_procs(running, timeout=10)[1]:
+        process.kill()
+
+
+def _is_stage(process: psutil.Process) -> bool:
+    try:
+        return any(word.startswith("pipelines.") for word in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 @contextmanager

@@ -103,10 +103,8 @@ def compare(asked: Params, record: Mapping[str, Any], expected: Result) -> int:
         raise InputError(f"{record['cell']}: was not made in a git clone, so there is no commit to go back to")
     command = shlex.split(commands(asked, record)[-1])[1:]
     for name, path in asked.paths:
-        option, digest = FILES[name]
-        section, field = digest.split(".")
-        if path is not None and field in type(getattr(asked, section)).model_fields:
-            command.append(f"{option}={path.resolve()}")
+        if path is not None:
+            command.append(f"{FILES[name][0]}={path.resolve()}")
     with tempfile.TemporaryDirectory() as scratch:
         clone = Path(scratch) / "again"
         _call("git", "clone", "--quiet", str(Path.cwd()), str(clone))

@@ -108,7 +108,9 @@ def _axes(swept: list[Override], same: list[str]) -> dict[str, list[Any]]:
     for override in swept:
         key = override.key_or_group
         if key == "search":
-            axes["search"] = [_search(same, str(choice)) for choice in override.sweep_string_iterator()]
+            # one that is chosen in place of several has been composed already
+            if override.is_sweep_override():
+                axes["search"] = [_search(same, str(choice)) for choice in override.sweep_string_iterator()]
         elif key.startswith("search."):
             axes[key.removeprefix("search.")] = _values(override)
         elif key.split(".")[0] not in UPSTREAM:

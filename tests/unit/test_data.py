@@ -95,6 +95,7 @@ def test_classes_may_have_names_which_are_no_part_of_the_arrays(tmp_path):
         (["a", "b", " c"], "holds ' c'"),
         (["a", "b", "c" * 41], "1 to 40 printable"),
         (["a", "other", "b"], "'other', which as a target"),
+        (["2", "1", "0"], "'2', which as a target means another class"),
         ([b"a", b"b", b"c"], "need text"),
         ([0, 1, 2], "need text"),
         ([["a"], ["b"], ["c"]], "need text"),

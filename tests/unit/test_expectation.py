@@ -87,7 +87,10 @@ def test_accepting_keeps_the_tolerances_and_what_has_the_same_origin(tmp_path):
     assert expectation.read(path)["made_with"] == json.loads(json.dumps(expectation.made_with()))
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "not JSON"])
+INCOMPLETE = '{"tolerances": {}, "made_with": {}, "experiments": {"one": {}}}'
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "not JSON", INCOMPLETE, INCOMPLETE.replace("{}}", "null}")])
 def test_a_file_that_expects_nothing_is_refused(tmp_path, content):
     (tmp_path / "expected.json").write_text(content)
     with pytest.raises(InputError, match="take the one from the repository"):

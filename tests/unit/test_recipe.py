@@ -19,6 +19,7 @@ def asked_for(arguments: list[str]) -> params.Params:
         ["+sweep=targets", "search=primal_dual", "instances.per_class=10", "instances.classes=all"],
         ["+sweep=grid", "search.tol=0.05", "training.epochs=3", "model.filters=[16,16]"],
         ["-m", "search=wachter,primal_dual", "search.target_class=1,other", "search.max_iter=100"],
+        ["+experiment=targets_100", "data=mnist_5k", "search=primal_dual"],
         ["-m", "search.feature_range=[-0.5,0.5],[-1,1]", "seed=3", "instances.index=[0,3,17]", "judges.steps=20"],
         ["-m", "seed=1,0", "data.seed=0,1", "search.target_class=1,2", "training.epochs=3"],
         ["-m", "data=mnist_5k,mnist", "search.target_class=1,2"],

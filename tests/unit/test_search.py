@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfx import InputError, PrimalDual, Wachter, find_counterfactuals
+from cfx.classifier import in_bfloat16
 
 QUICK = {"max_iter": 60, "max_lam_steps": 4, "early_stop": 15}
 
@@ -233,12 +234,25 @@ def test_rough_steps_follow_the_weights_of_the_model(x):
         assert result.found.all() and (result.cf_class == 1 - result.original_class).all()
 
 
+def test_rough_steps_reach_into_a_model_inside_a_model(model, x):
+    whole = keras.Sequential([keras.Input((5,)), keras.layers.Rescaling(1.0), model])
+    rough = in_bfloat16(whole)
+    rough.set_weights(whole.get_weights())
+    assert {layer.dtype_policy.name for layer in rough.layers[-1].layers} == {"mixed_bfloat16"}
+    np.testing.assert_allclose(rough.predict(x, verbose=0), model.predict(x, verbose=0), atol=0.05)
+
+
 def test_rough_steps_need_a_model_that_can_be_copied(model, x):
     class Own(keras.Model):
         def call(self, inputs):
             return model(inputs)
 
-    for classifier in (Own(), lambda x: model(x).numpy()):
+    class Turned(keras.Sequential):
+        def call(self, inputs, training=None, mask=None):
+            return super().call(-inputs, training=training, mask=mask)
+
+    turned = Turned([keras.Input((5,)), keras.layers.Dense(3, "softmax")])
+    for classifier in (Own(), turned, lambda x: model(x).numpy()):
         with pytest.raises(InputError, match="precision=bfloat16 needs a Sequential or functional"):
             find_counterfactuals(classifier, x, PrimalDual(precision="bfloat16"))
 
