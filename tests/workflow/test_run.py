@@ -1,14 +1,17 @@
 """`python -m pipelines.run`: a sweep, the same sweep again, and what it leaves."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
+import time
 
 import filelock
 import keras
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -212,6 +215,23 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_the_sweep_as_killed(swept
     newest = repository.runs("sweep")[0]
     assert newest.info.status == "KILLED"
     assert {run.info.status for run in repository.runs("cell")} == {"FINISHED"}
+
+
+def test_a_stage_ends_with_its_driver_and_the_artefacts_stay_as_they_were(swept, tmp_path):
+    repository = swept.copy(tmp_path / "training")
+    model = (repository.path / "artifacts/model.keras").read_bytes()
+    started = repository.start("pipelines.run", *SWEEP, "training.epochs=500")
+    stages: list[psutil.Process] = []
+    while not stages and started.poll() is None:
+        time.sleep(0.2)
+        # other children may be gone when they are looked at
+        with contextlib.suppress(psutil.Error):
+            stages = [c for c in psutil.Process(started.pid).children(True) if "pipelines.train" in c.cmdline()]
+    started.terminate()
+    assert "stopped: " in started.communicate(timeout=60)[0] and started.returncode == 130
+    assert stages and not any(stage.is_running() for stage in stages)
+    assert (repository.path / "artifacts/model.keras").read_bytes() == model
+    assert "up to date" in repository.run("dvc", "status").stdout
 
 
 def test_a_second_run_in_the_same_folder_is_refused(swept, tmp_path):
