@@ -54,8 +54,8 @@ class Method:
     """The lowest and the highest value of a feature: two numbers, or two arrays that broadcast to an instance."""
 
     precision: Precision = "float32"
-    """Of the steps. `bfloat16` is twice as fast on processors that have it (AMX, newer GPUs), for Sequential and
-    functional Keras models, and slower on others. What is a counterfactual is always found out in float32."""
+    """Of the steps. `bfloat16`, for Sequential and functional Keras models, was twice as fast on a CPU with AMX; other
+    processors were not measured. What is a counterfactual is always found out in float32."""
 
     def __post_init__(self) -> None:
         """Check the ranges, and turn what a configuration file may hand over into plain Python values."""
