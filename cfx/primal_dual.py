@@ -110,7 +110,7 @@ def step(settings: SimpleNamespace, row: Row, state: State, point: Point, best: 
     surplus = tf.where(is_sharp & ~met, tf.maximum(state["surplus"] + missing / 4, 0), 0.0)
 
     slope = first / along(first_weight, first)
-    steepest = tf.reduce_max(tf.abs(slope), axis=_features(slope))
+    steepest = tf.maximum(tf.reduce_max(slope, axis=_features(slope)), -tf.reduce_min(slope, axis=_features(slope)))
     rate = state["rate"] * (1 - (1 - _LAST_RATE) * state["share"]) * tf.sqrt(second_weight)
     reach = along(rate, second) * (settings.high - settings.low) / (tf.sqrt(second) + _FLOOR)
     lam = tf.where(is_first, row.lam_init * steepest, state["lam"])
@@ -175,20 +175,23 @@ def _proximal(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The next change, the lam at which the linear margin rises by what is missing, and the factor around that lam
     within which to look for the next."""
-    free = state["change"] + reach * slope
-    lowest, highest = settings.low - row.x, settings.high - row.x
     wanted = missing + tf.reduce_sum(slope * state["change"], axis=_features(slope))
+    free = state["change"] + reach * slope
+    # the threshold and the bounds work on sizes, which takes half the passes over the features that signed changes do
+    sign = tf.sign(free)
+    middle, half = (settings.high + settings.low) / 2, (settings.high - settings.low) / 2
+    size, most = tf.abs(free), tf.abs(middle + half * sign - row.x)
+    signed_slope = sign * slope
 
-    def change_at(lam: tf.Tensor) -> tf.Tensor:
-        threshold = reach * along(lam, reach)
-        return tf.clip_by_value(free - tf.clip_by_value(free, -threshold, threshold), lowest, highest)
+    def size_at(lam: tf.Tensor) -> tf.Tensor:
+        return tf.minimum(tf.nn.relu(size - reach * along(lam, reach)), most)
 
     def excess_at(lam: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(slope * change_at(lam), axis=_features(slope)) - wanted
+        return tf.reduce_sum(signed_slope * size_at(lam), axis=_features(slope)) - wanted
 
     lam, factor = _root(excess_at, lam, state["factor"])
     lam = tf.clip_by_value(lam, 1e-4 * steepest, 2 * steepest)
-    return change_at(lam), lam, factor
+    return sign * size_at(lam), lam, factor
 
 
 def _root(

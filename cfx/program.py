@@ -83,7 +83,8 @@ class Program(NamedTuple):
     """(settings, batch, met, path_rows, enough): steps until at most `enough` rows go on, or _STEPS are taken."""
 
 
-_programs: weakref.WeakKeyDictionary[Any, dict[tuple[Any, ...], Program]] = weakref.WeakKeyDictionary()
+# By model, and by what else they are built for; and the architecture that the model had.
+_programs: weakref.WeakKeyDictionary[Any, tuple[Any, dict[tuple[Any, ...], Program]]] = weakref.WeakKeyDictionary()
 
 
 def program(
@@ -95,7 +96,10 @@ def program(
     """
     shapes = probe.shape[1:], *map(np.shape, method.feature_range)
     key = (method.name, method.precision, *shapes, outputs, eps, jit_compile)
-    programs = _programs.setdefault(model, {})
+    architecture = _architecture(model)
+    if model not in _programs or _programs[model][0] != architecture:
+        _programs[model] = architecture, {}
+    programs = _programs[model][1]
     if key not in programs:
         classifier = Classifier(model, probe, outputs, eps)
         rough = in_bfloat16(model) if method.precision == "bfloat16" else None
@@ -104,6 +108,13 @@ def program(
     if (rough := programs[key].rough) is not None:
         rough.set_weights(model.get_weights())  # type: ignore[attr-defined]
     return programs[key]
+
+
+def _architecture(layer: Any) -> list[tuple[weakref.ref[Any], Any]]:
+    """What of a Keras model a graph keeps as it was: its layers and what they are made with, but not their weights."""
+    if layers := getattr(layer, "layers", None):
+        return [part for inner in layers for part in _architecture(inner)]
+    return [(weakref.ref(layer), layer.get_config() if isinstance(layer, keras.Layer) else None)]
 
 
 def settings_of(method: Method) -> dict[str, tf.Tensor]:
@@ -205,11 +216,18 @@ def _point(
     classifier: Classifier, module: ModuleType, settings: SimpleNamespace, row: Row, state: dict[str, tf.Tensor]
 ) -> Point:
     x = state["x"]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        logits = classifier.logits(x)
-        loss = module.loss(settings, row, state, logits)
-    gradient = tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    # A function of its own: in the loop TensorFlow orders the operations as it happens, and where the gradient of a
+    # pooling layer comes before the layer oneDNN does not take it: the whole step is then half as fast.
+    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+    def passes(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            logits = classifier.logits(x)
+            loss = module.loss(settings, row, state, logits)
+        return logits, tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    logits, gradient = passes(x)
     change = x - row.x
     l1 = tf.reduce_sum(tf.abs(change), axis=list(range(1, len(x.shape))))
     return Point(x, change, logits, gradient, *_judged(settings, row, logits), l1)

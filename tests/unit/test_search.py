@@ -174,6 +174,17 @@ def test_a_second_search_does_not_trace_the_model_again(x):
     assert alive() is None, "a compiled search keeps its model alive"
 
 
+def test_a_search_is_of_the_layers_that_the_model_has_now(model, x):
+    changed = keras.models.clone_model(model)
+    changed.set_weights(model.get_weights())
+    find_counterfactuals(changed, x, PrimalDual())
+    changed.layers[0].activation = keras.activations.tanh
+    assert not np.array_equal(changed(x), model(x))
+    alike = keras.models.clone_model(changed)
+    alike.set_weights(model.get_weights())
+    assert_same(find_counterfactuals(changed, x, PrimalDual()), find_counterfactuals(alike, x, PrimalDual()))
+
+
 @pytest.mark.parametrize("shape", [(2,), (2, 3), (3, 2, 2)])
 def test_instances_may_have_any_rank_and_a_range_of_their_own(shape):
     keras.utils.set_random_seed(3)
