@@ -7,7 +7,6 @@ Whatever differs, the comparison names what it came from that differs too: param
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -17,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from cfx import data
 from cfx.errors import InputError
 from cfx.files import replacing
 from cfx.result import Result
@@ -53,7 +53,7 @@ def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding]) -> Js
         # where the user's files lie is no part of it
         "parameters": {key: str(value) for key, value in projection.asked(chosen).items() if "path" not in key},
         "made_from": {key: value for cell in sweep for key, value in _made_from(cell)},
-        "counterfactuals": {cell.name: _sha256(Result.load(store.result_path(cell.id)).x.tobytes()) for cell in sweep},
+        "counterfactuals": {cell.name: data.sha256(Result.load(store.result_path(cell.id)).x) for cell in sweep},
         "findings": {finding.name: number(finding.value) for finding in found},
     }
 
@@ -118,11 +118,11 @@ def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bo
 def causes(made: Mapping[str, Json], expected: Json) -> Iterator[str]:
     """In what differs what the expected and the made came from, a line each."""
     for part, then in expected["made_with"].items():
-        yield from (f"{part}: {line}" for line in _changed(then, made_with()[part]))
+        yield from (f"{part}: {line}" for line in provenance.changes(then, made_with()[part]))
     for name in made.keys() & expected["experiments"].keys():
         for part in ("parameters", "made_from"):
             then, now = expected["experiments"][name][part], made[name][part]
-            yield from (f"{name}: {line}" for line in _changed(then, now))
+            yield from (f"{name}: {line}" for line in provenance.changes(then, now))
 
 
 def number(value: float) -> float | None:
@@ -153,23 +153,10 @@ def _place(made: Json) -> tuple[Any, Any]:
     return made.get("machine"), made.get("versions")
 
 
-def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for key in dict.fromkeys((*then, *now)):
-        if then.get(key) != now.get(key):
-            yield f"{key}: {_short(then.get(key))} became {_short(now.get(key))}"
-
-
 def _made_from(cell: Cell) -> Iterator[tuple[str, str]]:
     """The digests of the data and of the models of a cell, named by what of them is swept."""
     identity, which = cells.identity(cell), "".join(f", {key}={value}" for key, value in cell.upstream.items())
-    for part in ("data", "model", "judges"):
-        yield f"{part}{which}", _short(identity[part])
-
-
-def _short(value: object) -> str:
-    """A digest as far as it tells it from others."""
-    return " ".join(str(part)[:16] for part in value) if isinstance(value, list) else str(value)[:60]
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    # as far as they tell one from another
+    yield f"data{which}", identity["data"][:60]
+    yield f"model{which}", identity["model"][:60]
+    yield f"judges{which}", " ".join(digest[:16] for digest in identity["judges"])

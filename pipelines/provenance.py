@@ -7,9 +7,12 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -21,6 +24,11 @@ from packaging.requirements import Requirement
 
 # What decides the numbers, and what runs them.
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "hydra-core", "dvc", "mlflow")
+# All that stands in the clone but for what a run itself writes.
+_SOURCES = ("--", ".", ":!params.yaml", ":!dvc.lock")
+# Of files that git does not track the record of each cell has some bytes of text, far more than new modules have and
+# less than most data, and of the others so many digests, one for each.
+_TEXT, _NAMED = 2**18, 20
 
 
 @cache
@@ -93,9 +101,7 @@ def tags() -> dict[str, str]:
 def commit() -> tuple[str, bool] | None:
     """The git commit and whether files differ from it, but for those that a run itself writes; None outside a clone."""
     head = _git("rev-parse", "HEAD")
-    return (
-        None if head is None else (head, bool(_git("status", "--porcelain", "--", ".", ":!params.yaml", ":!dvc.lock")))
-    )
+    return None if head is None else (head, bool(_git("status", "--porcelain", *_SOURCES)))
 
 
 def remote() -> str | None:
@@ -104,30 +110,88 @@ def remote() -> str | None:
     return None if address is None else re.sub(r"//[^/@]*@", "//", address)
 
 
+def has(sha: str) -> bool:
+    """Whether the clone has this commit."""
+    return _git("cat-file", "-e", f"{sha}^{{commit}}") is not None
+
+
 @cache
 def origin() -> dict[str, Any]:
-    """What a cell's numbers come from beside its parameters: the commit, what differs from it, versions, lock file."""
+    """What a cell's numbers come from beside its parameters: the commit, what differs from it, versions, lock file.
+
+    `diff` is what `git apply` takes, with new text files; `untracked` has the SHA-256 of the other new files.
+    """
     head, is_changed = commit() or (None, False)
+    new, others = _untracked() if is_changed else ([], {})
     lock = Path("requirements.lock")
     return {
         "commit": head,
-        "diff": _git("diff", "--binary", "HEAD", "--", ".", ":!params.yaml", ":!dvc.lock") if is_changed else None,
+        "diff": _diff(new) if is_changed else None,
+        "untracked": others,
         "versions": versions(),
         "lock": _sha256(lock.read_bytes()) if lock.exists() else None,
     }
 
 
+def _untracked() -> tuple[list[str], dict[str, str]]:
+    """The files that git neither tracks nor ignores: those that go into the diff, and the digests of the others.
+
+    Text goes into it, the shortest first, as long as there is room. Many others have one digest together.
+    """
+    listed = (_git("ls-files", "--others", "--exclude-standard", "-z", *_SOURCES) or "").split("\0")
+    # a clone inside the clone is listed as a folder; a temporary file may be gone by now
+    files = {path: Path(path).stat().st_size for path in listed if Path(path).is_file()}
+    new: list[str] = []
+    others: dict[str, str] = {}
+    room = _TEXT
+    for path in sorted(files, key=lambda path: (files[path], path)):
+        with suppress(OSError), Path(path).open("rb") as file:
+            if files[path] <= room and b"\0" not in file.read(8000):  # by which git tells text from data
+                new.append(path)
+                room -= files[path]
+            else:
+                file.seek(0)
+                others[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    if len(others) > _NAMED:
+        every = "\n".join(f"{path} {digest}" for path, digest in sorted(others.items()))
+        others = {f"{len(others)} files": _sha256(every.encode(errors="surrogateescape"))}
+    return new, others
+
+
+def _diff(new: list[str]) -> str | None:
+    """What makes a clone at HEAD this folder. new: the files in it that git does not track.
+
+    The index and the objects of the clone stay as they are, and what the user set for `git diff` has no part.
+    """
+    index, objects = (_git("rev-parse", "--git-path", "index", "--git-path", "objects") or "").split("\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        apart = {
+            "GIT_INDEX_FILE": shutil.copy2(index, scratch),
+            "GIT_OBJECT_DIRECTORY": scratch,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{Path(objects).resolve()}"',
+        }
+        _git("update-index", "-q", "--refresh", **apart)
+        _git("update-index", "--add", "--remove", "-z", "--stdin", given="\0".join(new), **apart)
+        return _git("diff-index", "--binary", "--full-index", "HEAD", *_SOURCES, **apart)
+
+
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """In what two cells' records differ of all that may decide their numbers, a line each; empty where in nothing."""
-    before, after = _flat(one), _flat(other)
-    changed = [key for key in before | after if before.get(key) != after.get(key)]
-    return [f"{key}: {_short(before.get(key))} became {_short(after.get(key))}" for key in changed]
+    return list(changes(_flat(one), _flat(other)))
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What is not the same under each key, a line each."""
+    for key in dict.fromkeys((*then, *now)):
+        if then.get(key) != now.get(key):
+            yield f"{key}: {_short(then.get(key))} became {_short(now.get(key))}"
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     asked = record["params"]
     return {
         **{part: record[part] for part in ("commit", "diff", "lock")},
+        **{f"untracked {path} (SHA-256)": digest for path, digest in record.get("untracked", {}).items()},
         **{f"version of {package}": number for package, number in record["versions"].items()},
         **{f"{part} (SHA-256)": record["identity"][part] for part in ("data", "model", "judges", "code")},
         **{key: value for key, value in record["identity"].items() if key not in ("data", "model", "judges", "code")},
@@ -145,10 +209,20 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str, given: str = "", **environment: str) -> str | None:
+    """What git says, without the line breaks at its end, or None where it fails.
+
+    Nothing else is changed in it: a diff holds spaces at the end of lines, and files in any encoding.
+    """
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *arguments],
+            input=given.encode(errors="surrogateescape"),
+            # a job takes no lock from who commits meanwhile
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", **environment},
+            capture_output=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    # a space at the end of a line belongs to a diff
-    return done.stdout.rstrip("\n")
+    return done.stdout.decode(errors="surrogateescape").rstrip("\n")
