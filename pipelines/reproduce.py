@@ -56,7 +56,13 @@ def find(name: str, uri: str) -> tuple[Path, Path]:
         rows = pd.read_parquet(artifacts.TABLE, columns=["cell"])["cell"]
         if int(name) < len(rows):
             return find(rows[int(name)], uri)
-    if (files := _files(_of_run(name, uri))) is None:
+    # a cell or a row needs no MLflow, which takes seconds to import
+    from pipelines import tracking
+
+    cell = tracking.cell_of(uri, name)
+    if cell is None:
+        raise InputError(f"{name}: is no cell and no row here, nor the run of a cell in {uri}")
+    if (files := _files(cell)) is None:
         raise InputError(f"{name}: its cell is not here; run its sweep again, or `dvc pull` it")
     return files
 
@@ -123,17 +129,6 @@ def compare(asked: Params, record: Mapping[str, Any], expected: Result) -> int:
     for line in provenance.differences({**record, "params": asked.model_dump(mode="json")}, again):
         print(f"  {line}")
     return 0 if is_equal else 1
-
-
-def _of_run(run_id: str, uri: str) -> str:
-    """The cell of an MLflow run."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return MlflowClient(tracking_uri=uri).get_run(run_id).data.tags["cfx.cell"]
-    except (MlflowException, KeyError) as error:
-        raise InputError(f"{run_id}: is no cell and no row here, nor the run of a cell in {uri}") from error
 
 
 def _call(*command: str, given: str | None = None) -> None:

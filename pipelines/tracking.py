@@ -63,20 +63,31 @@ def connect(uri: str, artifacts: str | None, experiment: str, ui: str) -> Tracki
     artifacts: the folder or URI of a new experiment's files; None leaves it to the server.
     Opened once a process. Raises InputError where the store does not answer, and for an address that holds credentials.
     """
-    for address in (uri, ui):
-        _refuse_credentials(address)
+    _refuse_credentials(ui)
     # the making of a database is no news
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    try:
-        with _impatient():
-            client = MlflowClient(tracking_uri=uri)
-            found = client.get_experiment_by_name(experiment) or _create(client, experiment, artifacts)
-    except Exception as error:  # sqlalchemy, requests and mlflow each have their own
-        reason = f"the MLflow store at {uri} does not answer ({str(error).splitlines()[0]})"
-        raise InputError(f"tracking.uri: {_without_credentials(reason)}") from error
+    with _answering(uri, "tracking.uri"):
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(experiment) or _create(client, experiment, artifacts)
     if found is None or found.lifecycle_stage != "active":
         raise InputError(f"tracking.experiment: {experiment} was deleted in MLflow; restore it or use another name")
     return Tracking(client, found.experiment_id, ui.rstrip("/"))
+
+
+def cell_of(uri: str, run_id: str) -> str | None:
+    """The cell of a run; None where the store at `uri` has no such run, or it is a sweep's. Nothing is made.
+
+    Raises InputError where the store does not answer, and for an address that holds credentials.
+    """
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        return None
+    with _answering(uri, "--uri"):
+        try:
+            return MlflowClient(tracking_uri=uri).get_run(run_id).data.tags.get("cfx.cell")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
 
 
 def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str, command: str) -> Run:
@@ -253,6 +264,18 @@ def _now() -> int:
 
 def _milliseconds(time: str) -> int:
     return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+@contextmanager
+def _answering(uri: str, option: str) -> Iterator[None]:
+    """Raise an InputError of one line, in seconds, where the store at the address of an option does not answer."""
+    _refuse_credentials(uri)
+    try:
+        with _impatient():
+            yield
+    except Exception as error:  # sqlalchemy, requests and mlflow each have their own
+        reason = f"the MLflow store at {uri} does not answer ({str(error).splitlines()[0]})"
+        raise InputError(f"{option}: {_without_credentials(reason)}") from error
 
 
 @contextmanager

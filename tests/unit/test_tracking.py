@@ -216,3 +216,10 @@ def test_the_views_that_are_kept_are_the_newest_and_those_of_others():
 def test_a_view_of_every_axis_fits_into_a_tag():
     axes = ["method", *Wachter.__dataclass_fields__]
     assert len(view.of_sweep(32 * "x", "grid", axes, 0)) < MAX_EXPERIMENT_TAG_VAL_LENGTH
+
+
+def test_a_run_is_asked_for_its_cell(database, parent):
+    uri = database.client.tracking_uri
+    run = database.client.create_run(database.experiment_id, tags={"cfx.cell": "one"}).info.run_id
+    assert tracking.cell_of(uri, run) == "one"
+    assert tracking.cell_of(uri, parent) is None and tracking.cell_of(uri, "0" * 32) is None
