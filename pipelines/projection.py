@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from PIL import Image
 
 from cfx import data, figures
 from cfx.result import Result
-from pipelines import artifacts, store, view
+from pipelines import artifacts, recipe, store, view
 from pipelines.artifacts import Trained, class_name
 from pipelines.cells import Cell
 from pipelines.params import Params
@@ -115,7 +115,7 @@ def asked(chosen: Params) -> dict[str, Any]:
         for axis, value in variant.swept.items():
             values = tree["sweep"].setdefault(axis, [])
             values += [] if value in values else [value]
-    return _flat(tree)
+    return recipe.leaves(tree)
 
 
 def asked_of(cell: Cell) -> dict[str, Any]:
@@ -219,10 +219,3 @@ def _x_test(path: Path, *version: int) -> np.ndarray:
 
 def _card(cell: Cell) -> str:
     return cell.trained.data_card.read_text()
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        values |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return values

@@ -13,40 +13,44 @@ from typing import Any
 
 import yaml
 
-from pipelines.params import FILES, Params
+from pipelines.params import FILES
 
 CONF = Path(__file__).parent.parent / "conf"
 _UPSTREAM = ("seed", "data", "model", "training", "judges")
+# What an option of a group is called by.
+_NAMES = ("data.name", "model.name", "search.method")
 
 
-def command(params: Params) -> str | None:
+def command(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | None:
     """The command line, as it can be pasted; None where none says it, as may be for a params.yaml written by hand.
 
     A file of the user's is given by its name and its digest: where it lies is this machine's affair.
+    asked: `Params` as JSON, maybe of a commit whose options are others than today's. conf: the folder with the defaults
+    that stand where the command is typed; None, where they are not known, names every parameter.
     """
-    asked = params.model_dump(mode="json")
-    variants = asked["variants"] or [asked | {"swept": {}}]
-    searches = asked["sweep"].pop("search", [asked["search"]])
+    variants = asked["variants"] or [{**asked, "swept": {}}]
+    sweep = dict(asked["sweep"])
+    searches = sweep.pop("search", [asked["search"]])
     groups = {name: list(dict.fromkeys(variant[name]["name"] for variant in variants)) for name in ("data", "model")}
     groups["search"] = [search["method"] for search in searches]
     axes = {key: _different(variant["swept"][key] for variant in variants) for key in variants[0]["swept"]}
-    axes |= {f"search.{key}": values for key, values in asked["sweep"].items()}
+    axes |= {f"search.{key}": values for key, values in sweep.items()}
     files = dict(FILES.values())
-    swept = {*axes, *(files[key] for key in axes if key in files)}
+    said = {*_NAMES, *axes, *(files[key] for key in axes if key in files)}
 
     own: dict[str, Any] = {}
-    upstream = [({key: variant[key] for key in _UPSTREAM}, _usual(variant)) for variant in variants]
-    search = [({"search": search}, {"search": _read(f"search/{search['method']}")}) for search in searches]
-    instances = [({"instances": asked["instances"]}, _read("config"))]
+    upstream = [({key: variant[key] for key in _UPSTREAM}, _usual(variant, conf)) for variant in variants]
+    search = [({"search": search}, {"search": _read(f"search/{search['method']}", conf)}) for search in searches]
+    instances = [({"instances": asked["instances"]}, _read("config", conf))]
     for alternatives in (upstream, instances, search):
-        shared = _shared(alternatives, swept)
+        shared = _shared(alternatives, said)
         if shared is None:
             return None
         own |= shared
     if len(set(groups["search"])) < len(searches):
         return None
     given = {FILES[name]: path for name, path in variants[0]["paths"].items() if path}
-    paths = {option: path for (option, digest), path in given.items() if digest in dict(_leaves(asked))}
+    paths = {option: path for (option, digest), path in given.items() if digest in leaves(asked)}
     options = {key: [value] for key, value in (paths | own).items()} | axes
     written = [f"{name}={','.join(chosen)}" for name, chosen in groups.items()]
     for key, values in options.items():
@@ -57,34 +61,38 @@ def command(params: Params) -> str | None:
     return shlex.join(["python", "-m", "pipelines.run", *(["-m"] if is_sweep else []), *written])
 
 
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """All values of a tree of parameters on one level, each by the name of its option: `training.epochs` and so on."""
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        values |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return values
+
+
 def _shared(
-    alternatives: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], swept: set[str]
+    alternatives: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], said: set[str]
 ) -> dict[str, Any] | None:
-    """What differs from the usual in any alternative, (asked, usual); None unless it is the same in all of them."""
+    """What of any alternative, (asked, usual), differs from the usual, but for `said`; None unless all have it."""
     own: dict[str, Any] = {}
-    every = [(dict(_leaves(asked)), dict(_leaves(usual))) for asked, usual in alternatives]
+    every = [(leaves(asked), leaves(usual)) for asked, usual in alternatives]
     for asked, usual in every:
-        own |= {key: value for key, value in asked.items() if key not in swept and usual.get(key) != value}
+        differing = (key for key, value in asked.items() if key not in usual or usual[key] != value)
+        own |= {key: asked[key] for key in differing if key not in said}
     return own if all(asked.get(key) == value for asked, _ in every for key, value in own.items()) else None
 
 
-def _usual(variant: Mapping[str, Any]) -> dict[str, Any]:
+def _usual(variant: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:
     """What conf/ has for the data and the model of a variant."""
-    usual = _read(f"data/{variant['data']['name']}") | {"model": _read(f"model/{variant['model']['name']}")}
-    config = _read("config")
-    return config | usual | {"training": usual.get("training", {}) | config["training"]}
+    data = _read(f"data/{variant['data']['name']}", conf)
+    config = _read("config", conf)
+    training = data.get("training", {}) | config.get("training", {})
+    return config | data | {"model": _read(f"model/{variant['model']['name']}", conf), "training": training}
 
 
-def _read(name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONF / f"{name}.yaml").read_text())
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _read(name: str, conf: Path | None) -> dict[str, Any]:
+    """A file of conf/; empty where there is none."""
+    path = None if conf is None else conf / f"{name}.yaml"
+    return yaml.safe_load(path.read_text()) if path is not None and path.is_file() else {}
 
 
 def _different(values: Iterator[Any]) -> list[Any]:

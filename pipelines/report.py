@@ -91,7 +91,7 @@ def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
         "instances": sweep[0].instances,
         "versions": provenance.versions(),
         "commit": provenance.commit(),
-        "command": recipe.command(chosen),
+        "command": recipe.command(chosen.model_dump(mode="json")),
         "parameters": yaml.safe_dump(parameters, sort_keys=False, default_flow_style=None, width=88),
     }
 

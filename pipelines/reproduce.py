@@ -14,7 +14,8 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import pandas as pd
 from cfx.errors import InputError
 from cfx.result import Result
 from pipelines import artifacts, provenance, recipe, store
-from pipelines.params import FILES, Params, check
+from pipelines.params import FILES
 from pipelines.terminal import user_errors
 
 
@@ -38,11 +39,13 @@ def main() -> int:
     with user_errors():
         described, found = find(options.name, options.uri)
         record = json.loads(described.read_text())
-        asked = only(check(record["params"]), record["swept"])
-        if not options.check:
-            print("\n".join(commands(asked, record)))
+        asked = only(record["params"], record["swept"])
+        with _clone(record) as clone:
+            if options.check:
+                return compare(asked, record, Result.load(found), clone)
+            # a diff holds files in any encoding
+            sys.stdout.buffer.write("\n".join([*commands(asked, record, clone), ""]).encode(errors="surrogateescape"))
             return 0
-        return compare(asked, record, Result.load(found))
 
 
 def find(name: str, uri: str) -> tuple[Path, Path]:
@@ -74,67 +77,107 @@ def _files(cell: str) -> tuple[Path, Path] | None:
     return next((files for files in (collected, stored) if files[0].is_file()), None)
 
 
-def only(params: Params, swept: Mapping[str, Any]) -> Params:
-    """The parameters of the sweep narrowed to one of its cells."""
-    for variant in params.variants:
-        if all(swept[key] == value for key, value in variant.swept.items()):
-            params = params.of(variant)
-    upstream = {key for variant in params.variants for key in variant.swept}
-    search = params.search
-    for other in params.sweep.get("search", []):
+def only(asked: Mapping[str, Any], swept: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a sweep, as its record has them, narrowed to one of its cells.
+
+    They are not checked: an older commit may have had other options than there are today.
+    """
+    upstream: dict[str, Any] = {}
+    for variant in asked["variants"]:
+        if all(swept[key] == value for key, value in variant["swept"].items()):
+            upstream = {section: value for section, value in variant.items() if section != "swept"}
+    search = asked["search"]
+    for other in asked["sweep"].get("search", []):
         if other["method"] == swept["method"]:
             search = other
-    axes = {key: value for key, value in swept.items() if key not in upstream | {"method"}}
-    return params.model_copy(update={"search": search | axes, "sweep": {}, "variants": []})
+    others = {"method", *(key for variant in asked["variants"] for key in variant["swept"])}
+    axes = {key: value for key, value in swept.items() if key not in others}
+    return {**asked, **upstream, "search": {**search, **axes}, "sweep": {}, "variants": []}
 
 
-def commands(asked: Params, record: Mapping[str, Any]) -> list[str]:
-    """What is to be typed, from nothing to the counterfactuals, with the digests of what cannot be typed."""
-    origin = provenance.remote() or "<the repository>"
-    lines = [f"git clone {shlex.quote(origin)} again && cd again", f"git checkout {record['commit']}"]
+@contextmanager
+def _clone(record: Mapping[str, Any]) -> Iterator[Path | None]:
+    """A temporary clone as it stood when the cell was made; None where there is no commit, or none of it here."""
+    if record["commit"] is None or not provenance.has(record["commit"]):
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        clone = Path(scratch) / "again"
+        _call("git", "clone", "--quiet", "--shared", "--no-checkout", str(Path.cwd()), str(clone))
+        _call("git", "-C", str(clone), "checkout", "--quiet", record["commit"])
+        if record["diff"]:
+            _call("git", "-C", str(clone), "apply", "-", given=_patch(record))
+        yield clone
+
+
+def commands(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | None) -> list[str]:
+    """What is to be typed, from nothing to the counterfactuals, with what cannot be typed as comments.
+
+    asked: as `only` has it. clone: the folder that the first of the commands make, where it is known.
+    """
+    lines = []
+    if record["commit"] is None:
+        code = record["identity"]["code"]
+        lines.append(f"# not made in a git clone: no commit to go back to, only the SHA-256 of the code, {code}")
+    else:
+        origin = provenance.remote() or "<the repository>"
+        lines.append(f"git clone {shlex.quote(origin)} again && cd again")
+        missing = "   # which is not in this clone: all parameters are named below" if clone is None else ""
+        lines.append(f"git checkout {record['commit']}{missing}")
     if record["diff"]:
-        lines.append("git apply <<'END'\n" + record["diff"] + "\nEND")
-    lines.append(f"make environment   # requirements.lock: SHA-256 {record['lock']}")
-    told = recipe.command(asked)
-    if told is None:
-        raise InputError(f"{record['cell']}: no command line says its parameters; they stand in its record")
-    lines.append(f"# data: {asked.data.name}, SHA-256 of its arrays {record['identity']['data']}")
-    lines.append(told)
+        lines.append(f"git apply <<'END'\n{_patch(record)}END")
+    for path, sha256 in record.get("untracked", {}).items():
+        lines.append(f"# beside what git has there was {path}, SHA-256 {sha256}")
+    versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
+    locked = f"requirements.lock: SHA-256 {record['lock']}" if record["lock"] else versions
+    lines.append(f"make environment   # {locked}")
+    lines.append(f"# data: {asked['data']['name']}, SHA-256 of its arrays {record['identity']['data']}")
+    lines.append(_command(asked, record, clone))
     return lines
 
 
-def compare(asked: Params, record: Mapping[str, Any], expected: Result) -> int:
-    """Make the cell again in a temporary clone, and say whether it came out the same; returns the exit code."""
+def compare(asked: Mapping[str, Any], record: Mapping[str, Any], expected: Result, clone: Path | None) -> int:
+    """Make the cell again in the clone, and say whether it came out the same; returns the exit code."""
     if record["commit"] is None:
         raise InputError(f"{record['cell']}: was not made in a git clone, so there is no commit to go back to")
-    command = shlex.split(commands(asked, record)[-1])[1:]
-    for name, path in asked.paths:
+    if clone is None:
+        raise InputError(f"{record['cell']}: its commit {record['commit']} is not in this clone; git fetch it")
+    command = shlex.split(_command(asked, record, clone))[1:]
+    for name, path in asked["paths"].items():
         if path is not None:
-            command.append(f"{FILES[name][0]}={path.resolve()}")
-    with tempfile.TemporaryDirectory() as scratch:
-        clone = Path(scratch) / "again"
-        _call("git", "clone", "--quiet", str(Path.cwd()), str(clone))
-        _call("git", "-C", str(clone), "checkout", "--quiet", record["commit"])
-        if record["diff"]:
-            _call("git", "-C", str(clone), "apply", "-", given=record["diff"] + "\n")
-        print(shlex.join(["python", *command]), flush=True)
-        if subprocess.run([sys.executable, *command], cwd=clone).returncode:
-            raise InputError(f"{record['cell']}: the command failed in a clone of {record['commit']}; see above")
-        (again,) = [json.loads(path.read_text()) for path in (clone / artifacts.RESULTS).glob("*.json")]
-        found = Result.load(clone / artifacts.RESULTS / f"{again['cell']}.npz")
+            command.append(f"{FILES[name][0]}={Path(path).resolve()}")
+    print(shlex.join(["python", *command]), flush=True)
+    if subprocess.run([sys.executable, *command], cwd=clone).returncode:
+        raise InputError(f"{record['cell']}: the command failed in a clone of {record['commit']}; see above")
+    (again,) = [json.loads(path.read_text()) for path in (clone / artifacts.RESULTS).glob("*.json")]
+    found = Result.load(clone / artifacts.RESULTS / f"{again['cell']}.npz")
     is_equal = found.x.tobytes() == expected.x.tobytes()
     furthest = "" if found.x.shape != expected.x.shape else f", by {np.abs(found.x - expected.x).max():.2g} at most"
     print("the counterfactuals are equal, bit for bit" if is_equal else f"the counterfactuals differ{furthest}")
     # of a sweep's parameters those of this cell alone are the ones that were asked for again
-    for line in provenance.differences({**record, "params": asked.model_dump(mode="json")}, again):
+    for line in provenance.differences({**record, "params": asked}, again):
         print(f"  {line}")
     return 0 if is_equal else 1
 
 
-def _call(*command: str, given: str | None = None) -> None:
-    done = subprocess.run(command, input=given, capture_output=True, text=True)
+def _command(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | None) -> str:
+    """By the defaults of the clone, and not by today's."""
+    told = recipe.command(asked, None if clone is None else clone / "conf")
+    if told is None:
+        raise InputError(f"{record['cell']}: no command line says its parameters; they stand in its record")
+    return told
+
+
+def _patch(record: Mapping[str, Any]) -> str:
+    # a change of a binary file ends with an empty line
+    return record["diff"] + "\n\n"
+
+
+def _call(*command: str, given: str = "") -> None:
+    done = subprocess.run(command, input=given.encode(errors="surrogateescape"), capture_output=True)
     if done.returncode:
-        raise InputError(f"{shlex.join(command)}: {done.stderr.strip().splitlines()[-1]}")
+        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1]
+        raise InputError(f"{shlex.join(command)}: {reason}")
 
 
 if __name__ == "__main__":

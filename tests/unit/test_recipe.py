@@ -1,6 +1,7 @@
 """The command on the report asks for the same parameters as the one that was typed."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from pipelines import params, recipe, request
 
 def asked_for(arguments: list[str]) -> params.Params:
     return request.compose(arguments).params
+
+
+def command_of(asked: params.Params, conf: Path | None = recipe.CONF) -> str | None:
+    return recipe.command(asked.model_dump(mode="json"), conf)
 
 
 @pytest.mark.parametrize(
@@ -30,26 +35,24 @@ def test_it_asks_for_the_same_parameters(typed: list[str], monkeypatch: pytest.M
     # where MNIST lies is no part of the command
     monkeypatch.delenv("MNIST_NPZ", raising=False)
     first = asked_for(typed)
-    again = asked_for(shlex.split(recipe.command(first) or "")[3:])
+    again = asked_for(shlex.split(command_of(first) or "")[3:])
     # a swept axis has the same cells wherever it stands among the others
     assert again == first
 
 
 def test_it_is_short_where_little_differs_from_the_defaults() -> None:
     asked = asked_for(["search.target_class=1"])
-    assert recipe.command(asked) == (
-        "python -m pipelines.run data=mnist_5k model=cnn search=wachter search.target_class=1"
-    )
+    assert command_of(asked) == ("python -m pipelines.run data=mnist_5k model=cnn search=wachter search.target_class=1")
 
 
 def test_a_file_of_the_users_is_named_and_pinned_and_its_folder_is_not_told(tmp_path: Path) -> None:
     path = tmp_path / "my images.npz"
     path.write_bytes(b"pixels")
     asked = asked_for(["data=npz", f"data.path='{path}'"])
-    command = shlex.split(recipe.command(asked) or "")
+    command = shlex.split(command_of(asked) or "")
     assert "data.path='my images.npz'" in command
     assert f"data.sha256={asked.data.sha256}" in command
-    assert str(tmp_path) not in recipe.command(asked)
+    assert str(tmp_path) not in command_of(asked)
 
 
 def test_a_model_of_the_users_is_named_with_its_module_and_both_are_pinned(
@@ -60,7 +63,7 @@ def test_a_model_of_the_users_is_named_with_its_module_and_both_are_pinned(
         Path(name).write_text(name)
     typed = ["model=keras", "model.path=mine.keras", "model.module=mine.py", "model.bounds=[0,1]"]
     first = asked_for(typed)
-    command = shlex.split(recipe.command(first) or "")
+    command = shlex.split(command_of(first) or "")
     assert {"model.module=mine.py", f"model.module_sha256={first.model.module_sha256}"} <= set(command)
     assert asked_for(command[3:]) == first
 
@@ -69,4 +72,31 @@ def test_there_is_none_for_parameters_that_no_command_gives() -> None:
     asked = asked_for(["-m", "search=wachter,primal_dual", "search.target_class=1"])
     first, second = asked.sweep["search"]
     by_hand = asked.model_copy(update={"sweep": asked.sweep | {"search": [first | {"tol": 0.2}, second]}})
-    assert recipe.command(by_hand) is None
+    assert command_of(by_hand) is None
+
+
+@pytest.mark.parametrize(
+    "typed", [["search=primal_dual", "search.tol=0.05"], ["data=mnist", "data.path=null", "seed=3"]]
+)
+def test_where_no_defaults_are_known_it_names_every_parameter(typed: list[str]) -> None:
+    asked = asked_for(typed)
+    command = shlex.split(command_of(asked, None) or "")[3:]
+    named = {option.partition("=")[0] for option in command}
+    assert named == recipe.leaves(asked.model_dump(mode="json", exclude={"paths", "sweep", "variants"})).keys() - {
+        "data.name",
+        "model.name",
+        "search.method",
+    } | {"data", "model", "search"}
+    assert asked_for(command) == asked
+
+
+def test_it_leaves_out_the_defaults_that_stand_where_it_is_typed(tmp_path: Path) -> None:
+    shutil.copytree(recipe.CONF, tmp_path / "conf")
+    other = tmp_path / "conf/search/wachter.yaml"
+    other.write_text(other.read_text().replace("max_iter: 1000", "max_iter: 7"))
+    asked = asked_for(["search.tol=0.05"])
+    told = "python -m pipelines.run data=mnist_5k model=cnn search=wachter search.tol=0.05 search.max_iter=1000"
+    assert command_of(asked, tmp_path / "conf") == told
+    old = asked.model_dump(mode="json")
+    del old["search"]["precision"]
+    assert recipe.command(old, tmp_path / "conf") == told
