@@ -162,7 +162,7 @@ def _own_classes(path: Path, sha256: str) -> dict[str, object]:
     module = sys.modules["own_model"] = types.ModuleType("own_model")
     try:
         exec(compile(source, MODULE, "exec"), vars(module))
-    except Exception as error:  # what a user's module raises is its own affair
+    except (Exception, SystemExit) as error:  # what a user's module raises is its own affair
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(f"model.module: cannot be run ({reason}); give a file that can be imported alone") from error
     return {name: made for name, made in vars(module).items() if getattr(made, "__module__", None) == module.__name__}
@@ -200,7 +200,8 @@ def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}: does not take inputs of shape {dataset.input_shape} ({reason})") from error
     if not hasattr(outputs, "shape"):
-        raise InputError(f"{where}: has {len(outputs)} outputs; give a model with one, (n, {dataset.classes})")
+        kind = f"a {type(outputs).__name__} of {len(outputs)} outputs"
+        raise InputError(f"{where}: gives {kind}; give a model with one, (n, {dataset.classes})")
     units = outputs.shape[1:]
     if tuple(units) not in {(dataset.classes,), (1,) if dataset.classes == 2 else (dataset.classes,)}:
         raise InputError(

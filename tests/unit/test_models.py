@@ -162,14 +162,25 @@ def test_the_module_of_a_model_is_part_of_its_digest(subclassed, tmp_path):
     assert models.sha256(other) != before
 
 
-def test_a_module_that_cannot_be_run_is_named_in_one_line(dataset, model, tmp_path):
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [(b"import nothing_of_that_name", "ModuleNotFoundError: .*nothing_of"), (b"raise SystemExit(3)", "SystemExit: 3")],
+)
+def test_a_module_that_cannot_be_run_is_named_in_one_line(dataset, model, tmp_path, source, reason):
     model.save(tmp_path / "model.keras")
-    source = b"import nothing_of_that_name"
     models.embed(tmp_path / "model.keras", source)
-    with pytest.raises(InputError, match=r"model\.module: cannot be run \(ModuleNotFoundError: .*nothing_of") as raised:
+    with pytest.raises(InputError, match=rf"model\.module: cannot be run \({reason}") as raised:
         models.load(tmp_path / "model.keras", dataset, module_sha256=hashlib.sha256(source).hexdigest())
     assert "\n" not in str(raised.value)
     models.load(tmp_path / "model.keras", dataset)
+
+
+def test_a_model_with_named_outputs_is_told_so(dataset, tmp_path):
+    image = keras.Input(dataset.input_shape)
+    outputs = keras.layers.Dense(dataset.classes)(keras.layers.Flatten()(image))
+    keras.Model(image, {"scores": outputs}).save(tmp_path / "named.keras")
+    with pytest.raises(InputError, match="gives a dict of 1 outputs; give a model with one"):
+        models.load(tmp_path / "named.keras", dataset)
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 255.0), (-1.0, 1.0), (0.0, 1.0)])
