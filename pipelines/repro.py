@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 from dvc.exceptions import CheckoutError, DvcException, ReproductionError
 from dvc.repo import Repo
+from dvc.scm import SCMError
 
 from cfx.errors import InputError
 from pipelines import params
@@ -31,22 +32,33 @@ def bring_up_to_date(*stages: str, force: bool = False) -> None:
     # each stage says itself what it did
     logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
-        with Repo() as repo:
+        with _opened() as repo:
             repo.reproduce(targets=list(stages), force=force, single_item=force)
     except KeyboardInterrupt:
         # who ends the driver alone leaves the stage at work, which would write over what is put back
         _end_stages()
         raise
     except ReproductionError as error:
-        code = re.search(r"exited with (\d+)$", str(error.__cause__))
+        code = re.search(r"exited with (-?\d+)$", str(error.__cause__))
         if code is None:
             raise
+        if code[1] in ("130", "-2"):
+            # an interrupt of all that runs in a terminal, which DVC does not hear while a stage is at work
+            raise KeyboardInterrupt from None
         if code[1] == "2":
             raise SystemExit(2) from None
         print(f"{error}: {error.__cause__}", file=sys.stderr)
         raise SystemExit(1) from None
     except DvcException as error:
         raise InputError(f"DVC: {' '.join(str(error).split())}; mend or remove the file it names") from error
+
+
+def _opened() -> Repo:
+    """DVC's view of this folder, which may be no git repository, such as an archive of one that was unpacked."""
+    try:
+        return Repo()
+    except SCMError:
+        return Repo(config={"core": {"no_scm": True}})
 
 
 def _end_stages() -> None:
@@ -79,7 +91,7 @@ def all_or_nothing() -> Iterator[None]:
                 path.write_bytes(content)
         if before[LOCK] is not None:
             try:
-                with Repo() as repo:
+                with _opened() as repo:
                     repo.checkout(force=True)
             except (CheckoutError, DvcException) as error:
                 console.print(f"the artefacts could not be put back ({error}); run the last sweep again")

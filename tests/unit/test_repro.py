@@ -1,0 +1,52 @@
+"""How the driver takes what becomes of a DVC stage."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cfx.errors import InputError
+from pipelines import repro
+
+# dvc 3.67 asks pygtrie for the value of a step that is not there
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """A folder with a stage that runs a command; it is no git repository unless it is made one."""
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+    Path(".dvc/config").touch()
+
+    def made(command: str) -> None:
+        Path("dvc.yaml").write_text(f"stages: {{one: {{cmd: {command}, outs: [made]}}}}\n")
+
+    return made
+
+
+def test_a_folder_that_is_no_git_repository_is_worked_in(stage):
+    stage("touch made")
+    repro.bring_up_to_date("one")
+    assert Path("made").exists() and repro.LOCK.exists()
+
+
+def test_an_interrupt_of_a_stage_is_one_of_the_driver(stage):
+    subprocess.run(["git", "init", "-q"], check=True)
+    for command in ("exit 130", "kill -INT $$"):
+        stage(command)
+        with pytest.raises(KeyboardInterrupt):
+            repro.bring_up_to_date("one")
+
+
+def test_a_stage_that_refused_its_input_has_said_why(stage, capfd):
+    stage("exit 2")
+    with pytest.raises(SystemExit) as end:
+        repro.bring_up_to_date("one")
+    assert end.value.code == 2 and capfd.readouterr().err == ""
+
+
+def test_what_dvc_cannot_read_is_told_in_a_line(stage):
+    Path("dvc.yaml").write_text("stages: [")
+    with pytest.raises(InputError, match=r"DVC: .*mend or remove the file it names"):
+        repro.bring_up_to_date("one")
