@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
+from cfx.errors import InputError
 from cfx.files import replacing
 
 ROOT = Path("artifacts")
+# Held by a stage for as long as it lives: it outlives a driver that is killed.
+LOCK = Path(".stage.lock")
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,26 @@ class Trained:
                 place = folder / path.relative_to(self.folder)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.link(path, place)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Keep other stages from the artefacts for as long as the context lasts.
+
+    Raises InputError where one is at work on them, as may be one that a killed driver has left.
+    """
+    lock = filelock.FileLock(LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise InputError(
+            "a stage is at work in this folder, as after a run that was killed (`ps -ef` shows it as "
+            "python -m pipelines...); wait for it, or end it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def class_name(label: Any, *of: Trained) -> int | str:

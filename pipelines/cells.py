@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -66,19 +67,30 @@ def of_sweep(params: Params) -> list[Cell]:
 def _of_model(params: Params, upstream: dict[str, Any], trained: Trained) -> list[Cell]:
     if not trained.folder.is_dir():
         raise InputError(f"{trained.folder}: a model of the sweep is not here; run `python -m pipelines.run` for it")
-    instances = check(params, trained)
+    instances = check(params, *prepared(trained))
     digests = _digests(trained)
     cells = []
     for swept, method in params.points():
-        decided = json.dumps(_decided(method, instances) | digests, sort_keys=True)
-        sha256 = hashlib.sha256(decided.encode()).hexdigest()[:32]
+        sha256 = _sha256(_decided(method, instances) | digests)
         cells.append(Cell(sha256, upstream, upstream | swept, method, instances, trained))
     return cells
 
 
 def identity(cell: Cell) -> dict[str, Any]:
-    """All that decides what a cell holds, by value or by SHA-256, in a form that can be written as JSON."""
-    return _decided(cell.method, cell.instances) | _digests(cell.trained)
+    """All that decides what a cell holds, by value or by SHA-256, in a form that can be written as JSON.
+
+    Raises RuntimeError where an artefact is no longer the one that the cell was planned for.
+    """
+    decided = _decided(cell.method, cell.instances) | _digests(cell.trained)
+    if _sha256(decided) != cell.id:
+        raise RuntimeError(
+            f"the data, the classifier or the judges of cell {cell.id} were changed meanwhile; run again"
+        )
+    return decided
+
+
+def _sha256(decided: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _decided(method: Method, instances: tuple[int, ...]) -> dict[str, Any]:
@@ -95,21 +107,27 @@ def _digests(trained: Trained) -> dict[str, Any]:
     }
 
 
-def check(params: Params, trained: Trained) -> tuple[int, ...]:
-    """Check the sweep against the prepared data; returns the chosen places in the test split."""
-    card = json.loads(trained.data_card.read_text())
+def prepared(trained: Trained) -> tuple[dict[str, Any], np.ndarray]:
+    """What the prepared data are, and the labels of their test split."""
+    return json.loads(trained.data_card.read_text()), data.read_npz(trained.data, ("y_test",))["y_test"]
+
+
+def check(params: Params, card: Mapping[str, Any], labels: np.ndarray) -> tuple[int, ...]:
+    """Check the sweep against what its data are; returns the chosen places in the test split, which has these labels.
+
+    Raises InputError for an instance or a target class that the data does not have.
+    """
     classes, names = card["classes"], card.get("class_names")
     for _, method in params.points():
         if isinstance(method.target_class, int) and method.target_class >= classes:
             target = method.target_class
             known = f"0 to {classes - 1}" + (f" ({', '.join(names)})" if names else "")
             raise InputError(f"search.target_class: {target} is not a class of the data, which has {known}")
-    return _chosen_instances(params.instances, trained)
+    return _chosen_instances(params.instances, labels)
 
 
-def _chosen_instances(chosen: Instances, trained: Trained) -> tuple[int, ...]:
+def _chosen_instances(chosen: Instances, labels: np.ndarray) -> tuple[int, ...]:
     """The places in the test split that are to be explained. Raises InputError where there is none of them."""
-    labels = data.read_npz(trained.data, ("y_test",))["y_test"]
     if chosen.index is not None or chosen.range is not None:
         key, greatest = ("index", max(chosen.index)) if chosen.index else ("range", (chosen.range or (0, 0))[1] - 1)
         if greatest >= len(labels):

@@ -196,5 +196,5 @@ def _judges(trained: Trained, *sha256: str) -> tuple[keras.Model, keras.Model]:
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors(), artifacts.held():
         main()

@@ -52,5 +52,5 @@ def accuracy(scores: Callable[[np.ndarray], np.ndarray], dataset: Dataset) -> fl
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors(), artifacts.held():
         main()

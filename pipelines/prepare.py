@@ -54,5 +54,5 @@ def card(dataset: Dataset) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors(), artifacts.held():
         main()

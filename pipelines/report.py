@@ -246,5 +246,5 @@ def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors(), artifacts.held():
         main()

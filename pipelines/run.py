@@ -56,16 +56,17 @@ def driving() -> Iterator[None]:
     # an end that is asked for politely is an interrupt, also where a shell has a background job ignore it
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
-    try:
-        with user_errors():
-            try:
-                with filelock.FileLock(RUN_LOCK, timeout=0):
-                    yield
-            except filelock.Timeout:
-                raise InputError("another run is at work in this folder; wait for it, or work in a clone") from None
-    except KeyboardInterrupt:
-        print("stopped: finished cells are kept, and the same command goes on with the others", file=sys.stderr)
-        raise SystemExit(130) from None
+    with user_errors():
+        try:
+            with filelock.FileLock(RUN_LOCK, timeout=0):
+                with artifacts.held():
+                    pass  # no stage that a killed driver has left is at work
+                yield
+        except filelock.Timeout:
+            raise InputError("another run is at work in this folder; wait for it, or work in a clone") from None
+        except KeyboardInterrupt:
+            print("stopped: finished cells are kept, and the same command goes on with the others", file=sys.stderr)
+            raise
 
 
 def sweep(asked: Request) -> int:
@@ -88,6 +89,8 @@ def sweep(asked: Request) -> int:
             with following(missing):
                 fan_out(missing, parent, asked.launch, asked.launcher, asked.overrides)
         status = "FAILED"
+        if cells.sweep_sha256(cells.of_sweep(params.read())) != cells.sweep_sha256(planned):
+            raise InputError("params.yaml, the data or the classifier was changed meanwhile; run the same again")
         is_complete = all(store.has(cell.id) for cell in planned)
         if is_complete:
             repro.bring_up_to_date("explain")
@@ -123,7 +126,7 @@ def train(chosen: Params) -> None:
     def bring(asked: Params) -> None:
         params.write(asked)
         repro.bring_up_to_date("prepare")
-        cells.check(asked, artifacts.LATEST)
+        cells.check(asked, *cells.prepared(artifacts.LATEST))
         repro.bring_up_to_date("train", "judges")
 
     # the first variant comes last: it is the one that stays in params.yaml and in the artefacts

@@ -19,9 +19,14 @@ console = Console(highlight=False, soft_wrap=True)
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn an InputError into one line on stderr and exit code 2; anything else is a bug and keeps its traceback."""
+    """Turn an InputError into one line on stderr and exit code 2; anything else is a bug and keeps its traceback.
+
+    An interrupt is neither, and ends with exit code 130.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -15,6 +15,7 @@ import pandas as pd
 
 from cfx import models
 from cfx.data import FEATURE_RANGE, Dataset
+from cfx.errors import InputError
 from cfx.files import replacing
 from pipelines import artifacts, params
 from pipelines.params import KerasFile, Params
@@ -54,7 +55,7 @@ def main() -> None:
 def adopt(chosen: Params, asked: KerasFile, dataset: Dataset, place: Path) -> keras.Model:
     """Read the user's classifier and keep it at `place`, with its own classes in it, for inputs in [-0.5, 0.5].
 
-    Raises InputError for a file that cannot be read, or does not fit the data.
+    Raises InputError for a file that cannot be read, or does not fit the data, and for a module that ends the process.
     """
     path, _ = params.user_file(chosen, "model")
     module = params.user_file(chosen, "module")[0].read_bytes() if asked.module_sha256 else None
@@ -65,7 +66,15 @@ def adopt(chosen: Params, asked: KerasFile, dataset: Dataset, place: Path) -> ke
 
     shutil.copyfile(path, place)
     embed()
-    model = models.load(place, dataset, **chosen.trust(artifacts.LATEST), where=str(path))
+    try:
+        model = models.load(place, dataset, **chosen.trust(artifacts.LATEST), where=str(path))
+    except (SystemExit, KeyboardInterrupt) as end:
+        if module is None:
+            raise
+        raise InputError(
+            f"model.module: ends the process when it is run ({type(end).__name__}: {end}); "
+            "give a file that can be imported alone"
+        ) from end
     if asked.bounds != FEATURE_RANGE:
         model = models.rescaled(model, asked.bounds, dataset)
         model.save(place)
@@ -105,5 +114,5 @@ def metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors(), artifacts.held():
         main()

@@ -1,10 +1,15 @@
-"""A class is shown by the name that its data gives it, and by its number where there is none or two differ."""
+"""Classes by the names that the data gives them, by number where there are none or two differ; one stage at a time."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from cfx.errors import InputError
+from pipelines import artifacts
 from pipelines.artifacts import Trained, class_name
 
 
@@ -31,3 +36,17 @@ def test_a_class_that_two_data_sets_name_differently_is_a_number_where_both_are_
     again = trained(tmp_path / "c", ["shirt", "boot"])
     assert class_name(1, clothes, pets) == 1
     assert class_name(1, clothes, again) == "boot"
+
+
+def test_what_a_stage_is_at_work_on_is_kept_from_others_until_it_ends(tmp_path: Path, monkeypatch) -> None:
+    root = Path(__file__).parents[2]
+    holding = "import time; from pipelines import artifacts\nwith artifacts.held(): print(flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", holding]
+    monkeypatch.chdir(tmp_path)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PYTHONPATH": str(root)}) as stage:
+        assert stage.stdout is not None and stage.stdout.readline()
+        with pytest.raises(InputError, match=r"a stage is at work in this folder.*wait for it"), artifacts.held():
+            pytest.fail("two are at work at once")
+        stage.kill()
+    with artifacts.held():
+        pass

@@ -1,12 +1,19 @@
 """What is in a cell's identity and what DVC watches."""
 
 import ast
+import json
 from pathlib import Path
 
+import numpy as np
+import pytest
 import yaml
 
 import cfx
+from cfx import models
+from pipelines import cells, params
+from pipelines.artifacts import LATEST
 from pipelines.cells import CELL_CODE
+from tests.unit.test_params import raw
 
 ROOT = Path(__file__).parents[2]
 # What fills no cell: the words of an error, where a file is written.
@@ -34,3 +41,18 @@ def test_dvc_watches_the_code_that_its_stages_run():
     for stage in stages.values():
         assert all((ROOT / path).exists() for path in stage["deps"] if not path.startswith("artifacts/"))
         assert f"{stage['cmd'].split()[-1].replace('.', '/')}.py" in stage["deps"]
+
+
+def test_a_cell_is_of_the_classifier_that_it_was_planned_for_and_of_no_later_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(models, "sha256", Path.read_text)
+    LATEST.oracle.parent.mkdir(parents=True)
+    for path in (LATEST.model, LATEST.autoencoders, LATEST.oracle):
+        path.write_text("first")
+    LATEST.data_card.write_text(json.dumps({"classes": 10, "sha256": "0"}))
+    np.savez(LATEST.data, y_test=np.array([7]))
+    (cell,) = cells.of_sweep(params.from_config(raw(), {}))
+    assert cells.identity(cell)["model"] == "first"
+    LATEST.model.write_text("second")
+    with pytest.raises(RuntimeError, match="were changed meanwhile"):
+        cells.identity(cell)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cfx.data import Dataset
+from cfx.errors import InputError
 from pipelines import artifacts, params, train
 from tests.unit.test_params import raw
 
@@ -45,3 +46,10 @@ def test_a_model_that_guesses_is_explained_but_told_what_may_be_wrong(repository
 def test_a_model_for_the_usual_bounds_is_kept_as_it_is(repository, tmp_path):
     trained(0.0, bounds=[-0.5, 0.5])
     assert artifacts.MODEL.read_bytes() == (tmp_path / "mine.keras").read_bytes()
+
+
+@pytest.mark.parametrize("end", ["import sys; sys.exit(3)", "raise KeyboardInterrupt"])
+def test_a_module_that_ends_the_process_is_refused(repository, tmp_path, end):
+    (tmp_path / "mine.py").write_text(end)
+    with pytest.raises(InputError, match=r"model\.module: ends the process when it is run \((SystemExit: 3|Keyboard)"):
+        trained(0.0, bounds=[-0.5, 0.5], module="mine.py")

@@ -217,20 +217,42 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_the_sweep_as_killed(swept
     assert {run.info.status for run in repository.runs("cell")} == {"FINISHED"}
 
 
+def a_stage(started: subprocess.Popen[str]) -> psutil.Process:
+    """The process that trains, once it has begun to."""
+    while started.poll() is None:
+        time.sleep(0.2)
+        # other children may be gone when they are looked at
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(started.pid).children(recursive=True):
+                if "pipelines.train" in child.cmdline() and any(".stage.lock" in f.path for f in child.open_files()):
+                    return child
+    pytest.fail("the driver ended before it trained")
+
+
 def test_a_stage_ends_with_its_driver_and_the_artefacts_stay_as_they_were(swept, tmp_path):
     repository = swept.copy(tmp_path / "training")
     model = (repository.path / "artifacts/model.keras").read_bytes()
     started = repository.start("pipelines.run", *SWEEP, "training.epochs=500")
-    stages: list[psutil.Process] = []
-    while not stages and started.poll() is None:
-        time.sleep(0.2)
-        # other children may be gone when they are looked at
-        with contextlib.suppress(psutil.Error):
-            stages = [c for c in psutil.Process(started.pid).children(True) if "pipelines.train" in c.cmdline()]
+    stage = a_stage(started)
     started.terminate()
     assert "stopped: " in started.communicate(timeout=60)[0] and started.returncode == 130
-    assert stages and not any(stage.is_running() for stage in stages)
+    assert not stage.is_running()
     assert (repository.path / "artifacts/model.keras").read_bytes() == model
+    assert "up to date" in repository.run("dvc", "status").stdout
+
+
+def test_what_a_killed_driver_left_at_work_is_waited_for(swept, tmp_path):
+    repository = swept.copy(tmp_path / "left_at_work")
+    started = repository.start("pipelines.run", *SWEEP, "training.epochs=500")
+    stage = a_stage(started)
+    started.kill()
+    started.wait()
+    refused = repository.run("pipelines.run", *SWEEP)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert refused.stderr.startswith("error: a stage is at work in this folder") and refused.stderr.count("\n") == 1
+    stage.kill()
+    started.stdout.close()
+    assert repository.run("pipelines.run", *SWEEP).returncode == 0
     assert "up to date" in repository.run("dvc", "status").stdout
 
 
