@@ -110,12 +110,20 @@ def _right_first(rows: pd.DataFrame) -> pd.DataFrame:
 
 def anchor(cell: Cell, instance: int) -> str:
     """A counterfactual's name in links and file names."""
-    return f"instance={instance}{ending(cell)}"
+    return re.sub(r"[^\w.=+-]+", "_", f"instance={instance}_{cell.name}")
 
 
-def ending(cell: Cell) -> str:
-    """What the names of a cell's counterfactuals end in."""
-    return re.sub(r"[^\w.=+-]+", "_", f"_{cell.name}")
+def files(shown: list[tuple[int, Cell]]) -> dict[str, Cell]:
+    """The names of the files that `drawn` writes of the counterfactuals `chosen`, each with its cell.
+
+    Some of these files are not there: not every counterfactual has an evolution.
+    """
+    return {file: cell for place, cell in shown for file in _files(anchor(cell, cell.instances[place]))}
+
+
+def _files(name: str) -> tuple[str, str]:
+    """The files of a counterfactual: its picture and its evolution."""
+    return f"{name}.png", f"{name}_evolution.png"
 
 
 def _counterfactual(
@@ -129,13 +137,14 @@ def _counterfactual(
         values["original_class"], values["cf_class"], values["probability"], values["l1"], values["found"]
     )
     name = anchor(cell, values["instance"])
-    figures.counterfactual_picture(instance, x, caption, limits).save(folder / f"{name}.png")
+    picture, evolution = (folder / file for file in _files(name))
+    figures.counterfactual_picture(instance, x, caption, limits).save(picture)
 
     path, steps = result.path, np.flatnonzero(result.path.row == place)
     reached = [class_name(label, cell.trained) for label in path.cf_class[steps]]
     if len(steps):
         points = path.x[steps], path.lam[steps], path.l1[steps], reached
-        figures.evolution_strip(instance, *points, limits).save(folder / f"{name}_evolution.png")
+        figures.evolution_strip(instance, *points, limits).save(evolution)
     return {
         "cell": cell,
         "anchor": name,

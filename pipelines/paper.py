@@ -81,7 +81,11 @@ def gather(name: str, command: str) -> dict[str, Any]:
         shutil.copytree(artifacts.REPORT, folder, ignore=shutil.ignore_patterns("index.html", "runs.json"))
         findings.frame(found).to_csv(folder / "findings.csv", index=False)
         (folder / "findings.tex").write_text(_latex(sweep, found), encoding="utf-8")
-        files = {str(path.relative_to(folder)): _shown(path, sweep) for path in sorted(folder.rglob("*.*"))}
+        pictures, all_cells = gallery.files(gallery.chosen(sweep, table)), [cell.id for cell in sweep]
+        files = {
+            str(path.relative_to(folder)): [pictures[path.name].id] if path.name in pictures else all_cells
+            for path in sorted(folder.rglob("*.*"))
+        }
         content = _traced(name, command, sweep, found) | {"files": files}
         (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
     return expectation.of_experiment(chosen, sweep, found)
@@ -125,13 +129,6 @@ def _traced(name: str, command: str, sweep: list[Cell], found: list[findings.Fin
             for finding in found
         ],
     }
-
-
-def _shown(path: Path, sweep: list[Cell]) -> list[str]:
-    """The cells that a file shows: one a picture, all of them a figure or a table."""
-    name = path.stem.removesuffix("_evolution")
-    named = [cell.id for cell in sweep if name.startswith("instance=") and name.endswith(gallery.ending(cell))]
-    return named or [cell.id for cell in sweep]
 
 
 def _latex(sweep: list[Cell], found: list[findings.Finding]) -> str:

@@ -57,3 +57,15 @@ def test_a_cell_without_a_result_is_not_shown() -> None:
     sweep, table = sweep_of(3, [1])
     assert [cell.id for _, cell in gallery.chosen(sweep, table[table["cell"] != "1"])] == ["0", "2"]
     assert gallery.chosen(sweep, table[:0]) == []
+
+
+def test_a_file_is_of_the_cell_that_it_shows_where_the_name_of_one_ends_in_that_of_another() -> None:
+    swept = ({"target_class": 1}, {"a_target_class": 1})
+    sweep = [Cell(str(i), {}, values, Wachter(), (5,), LATEST) for i, values in enumerate(swept)]
+    files = gallery.files([(0, cell) for cell in sweep])
+    assert {name: cell.id for name, cell in files.items()} == {
+        "instance=5_target_class=1.png": "0",
+        "instance=5_target_class=1_evolution.png": "0",
+        "instance=5_a_target_class=1.png": "1",
+        "instance=5_a_target_class=1_evolution.png": "1",
+    }
