@@ -141,9 +141,9 @@ def show(planned: list[Cell], uri: str, comparison: str) -> None:
     """Print what was found, what failed, and where to look at it."""
     from pipelines import tables
 
-    frame = pd.read_parquet(artifacts.TABLE)
-    if len(frame):
-        show_table(tables.named(planned, frame))
+    table = tables.of_counterfactuals(planned, pd.read_parquet(artifacts.TABLE))
+    if len(table):
+        show_table(tables.named(planned, table), tables.axes(planned))
     for cell in planned:
         if not store.has(cell.id):
             reason = (store.failure(cell.id) or {"error": "it did not run to its end"})["error"]
@@ -156,19 +156,25 @@ def show(planned: list[Cell], uri: str, comparison: str) -> None:
     console.print(f"compare: {comparison}", markup=False)
 
 
-def show_table(frame: pd.DataFrame) -> None:
-    """Print a row for each counterfactual, with the columns that vary, as far as it reads well."""
-    columns: list[str] = ["instance", "target", "found", "class", "p", "L1", "L0", "runtime"]
-    varied = [key for key in ("method", "lam_init", "learning_rate") if frame[key].nunique() > 1]
-    table = Table(*varied, *columns, box=rich.box.SIMPLE, padding=(0, 1, 0, 0))
+def show_table(frame: pd.DataFrame, axes: list[str]) -> None:
+    """Print a row for each counterfactual, with the axes that vary, as far as it reads well."""
+    varied = [axis for axis in axes if axis != "target_class" and frame[axis].nunique() > 1]
+    short = [axis.rpartition(".")[2] for axis in varied]
+    heads = [name if short.count(name) == 1 else axis for axis, name in zip(varied, short, strict=True)]
+    table = Table(box=rich.box.SIMPLE, padding=0)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for column in ("instance", "target", "found", "class", "p", "L1", "L0", "runtime"):
+        # where there is no room, names go on in the next line, and numbers stay whole
+        table.add_column(column, no_wrap=column not in ("target", "class"), overflow="fold")
     for row in frame.head(ROWS).to_dict("records"):
         found = ["yes", str(row["cf_class"]), f"{row['probability']:.3f}", f"{row['l1']:.2f}", str(row["l0"])]
         outcome = found if row["found"] else ["no", *"----"]
-        swept = [str(row[key]) for key in varied]
+        swept = [str(row[axis]) for axis in varied]
         values = [*swept, str(row["instance"]), str(row["target_class"]), *outcome, f"{row['runtime_s']:.2f} s"]
         # as text, for what stands in brackets in a name would be taken for a style
         table.add_row(*map(Text, values))
-    console.print(table)
+    console.print(table, soft_wrap=False)
     if len(frame) > ROWS:
         console.print(f"... and {len(frame) - ROWS} rows more in {artifacts.TABLE}")
 
