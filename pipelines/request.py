@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import json
 import os
 import re
 import shlex
@@ -36,6 +37,8 @@ from pipelines.params import Params
 CONF = Path(__file__).parent.parent / "conf"
 # The sections of the configuration that decide no result.
 OPERATIONAL = ("tracking", "launch", "job", "hydra")
+# The ways to choose the instances, each with its options in the section.
+CHOICES = {"index": ("index",), "range": ("range",), "per_class": ("per_class", "classes")}
 # What can be swept beside the search.
 UPSTREAM = ("seed", "data", "model", "training", "judges")
 
@@ -81,6 +84,7 @@ def compose(arguments: Sequence[str]) -> Request:
         if own := [override.input_line for override in given if override.key_or_group.split(".")[0] == "job"]:
             raise InputError(f"{own[0]}: `job` is filled in by the driver; choose cells by the sweep")
         same += [str(override.input_line) for override in given if not override.is_sweep_override()]
+        same += _other_choices(given)
         config = hydra.compose("config", same, return_hydra_config=True)
         # the resolver of `${hydra:...}` looks here
         HydraConfig.instance().set_config(config)
@@ -100,6 +104,25 @@ def compose(arguments: Sequence[str]) -> Request:
         overrides=same,
         command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
     )
+
+
+def _other_choices(given: list[Override]) -> list[str]:
+    """Overrides that take back how an experiment chooses its instances, where the command line chooses them.
+
+    Raises InputError where that chooses them in two ways, of which one would have no effect.
+    """
+    named = {
+        override.key_or_group.removeprefix("instances."): override.input_line
+        for override in given
+        if override.key_or_group.startswith("instances.") and override.value() is not None
+    }
+    chosen = {way: named[key] for way, options in CHOICES.items() for key in options if key in named}
+    if len(chosen) > 1:
+        one, other, *_ = chosen.values()
+        raise InputError(f"{one} and {other} exclude each other; give one of {', '.join(CHOICES)}")
+    usual = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml")))["instances"]
+    others = [key for way, options in CHOICES.items() if chosen and way not in chosen for key in options]
+    return [f"instances.{key}={json.dumps(usual[key])}" for key in others]
 
 
 def _axes(swept: list[Override], same: list[str]) -> dict[str, list[Any]]:

@@ -1,0 +1,36 @@
+"""What the command line and an experiment ask for together."""
+
+import pytest
+
+from cfx.errors import InputError
+from pipelines import request
+
+
+def instances(*arguments):
+    """What is set of the section by that command line, beside the defaults."""
+    chosen = request.compose(["data=mnist_5k", *arguments]).params.instances.model_dump()
+    usual = {"index": None, "range": None, "per_class": 1, "classes": [7]}
+    return {key: value for key, value in chosen.items() if value != usual[key]}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "given", "chosen"),
+    [
+        ("cf_mnist", [], {"index": [0]}),
+        ("cf_mnist", ["per_class=2"], {"per_class": 2}),
+        ("cf_mnist", ["classes=all"], {"classes": "all"}),
+        ("cf_mnist", ["range=[0,5]"], {"range": (0, 5)}),
+        ("cf_mnist", ["index=null"], {}),
+        ("targets_100", ["index=[3]"], {"index": [3]}),
+        ("targets_100", ["per_class=2"], {"per_class": 2, "classes": "all"}),
+        ("atlas", ["per_class=2", "classes=[1]", "range=null"], {"per_class": 2, "classes": [1]}),
+    ],
+)
+def test_how_the_command_line_chooses_instances_stands_in_place_of_how_the_experiment_does(experiment, given, chosen):
+    assert instances(f"+experiment={experiment}", *(f"instances.{option}" for option in given)) == chosen
+
+
+def test_two_ways_to_choose_instances_are_refused():
+    told = r"instances\.index=\[0\] and instances\.per_class=2 exclude each other; give one of index, range, per_class"
+    with pytest.raises(InputError, match=told):
+        instances("instances.per_class=2", "instances.index=[0]")
