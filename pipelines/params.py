@@ -32,6 +32,8 @@ FILES = {
     "model": ("model.path", "model.sha256"),
     "module": ("model.module", "model.module_sha256"),
 }
+# What a search's whole numbers may be at most: the steps of a row and the lambdas of its evolution are held in memory.
+MOST = {"max_iter": 100_000, "max_lam_steps": 1_000, "early_stop": 100_000}
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PrimalDual, Wachter)}
 
 
@@ -200,6 +202,10 @@ def method(search: Mapping[str, Any]) -> Method:
     for axis in ("target_class", "lam_init", "learning_rate"):
         if isinstance(hyperparameters.get(axis), list | tuple):
             raise InputError(f"search.{axis}: a cell has one value, not {hyperparameters[axis]}; sweep it as a,b,c")
+    for count, most in MOST.items():
+        value = hyperparameters.get(count)
+        if isinstance(value, int) and value > most:
+            raise InputError(f"search.{count}: must be from 1 to {most:,}, not {value}")
     try:
         chosen = METHODS[name](**hyperparameters)
     except TypeError as error:
