@@ -54,8 +54,8 @@ class Method:
     """The lowest and the highest value of a feature: two numbers, or two arrays that broadcast to an instance."""
 
     precision: Precision = "float32"
-    """Of the steps. `bfloat16`, for Sequential and functional Keras models, was twice as fast on a CPU with AMX; other
-    processors were not measured. What is a counterfactual is always found out in float32."""
+    """Of the steps. `bfloat16`, for Sequential and functional Keras models, was 1.1 to 1.6 times as fast on a CPU with
+    AMX; other processors were not measured. What is a counterfactual is always found out in float32."""
 
     def __post_init__(self) -> None:
         """Check the ranges, and turn what a configuration file may hand over into plain Python values."""
@@ -86,8 +86,8 @@ class Method:
 
     def _whole_number(self, field: str) -> None:
         value = getattr(self, field)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InputError(f"{field} must be a whole number >= 1, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value < 2**31:
+            raise InputError(f"{field} must be a whole number from 1 to 2,147,483,647, got {value!r}")
         self._set(field, int(value))
 
 

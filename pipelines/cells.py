@@ -7,7 +7,6 @@ it is tracked and where files lie are not in it.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ import cfx
 from cfx import data, models
 from cfx.errors import InputError
 from cfx.methods import Method
-from pipelines import artifacts
+from pipelines import artifacts, provenance
 from pipelines.artifacts import Trained
 from pipelines.params import Instances, Params
 
@@ -142,10 +141,9 @@ def _chosen_instances(chosen: Instances, labels: np.ndarray) -> tuple[int, ...]:
 
 @cache
 def code_sha256() -> str:
-    """The digest of the source that fills a cell, by its syntax: a comment or a line break makes no old cell stale."""
+    """The digest of the source that fills a cell: a comment, a docstring or a line break makes no old cell stale."""
     sources = (Path(cfx.__file__).with_name(f"{module}.py") for module in CELL_CODE)
-    trees = [ast.dump(ast.parse(source.read_text())) for source in sources]
-    return hashlib.sha256("\n".join(trees).encode()).hexdigest()
+    return hashlib.sha256("\n".join(map(provenance.syntax, sources)).encode()).hexdigest()
 
 
 def sweep_sha256(cells: list[Cell]) -> str:

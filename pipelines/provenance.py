@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def code() -> dict[str, str]:
-    """The digest of each module that has a part in a number, by its syntax: a comment or a line break is no change.
+    """The digest of each module that has a part in a number, by its `syntax`.
 
     Which these are, DVC has to know too: the code that its stages up to the counterfactuals depend on.
     """
@@ -47,7 +47,24 @@ def code() -> dict[str, str]:
     stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
     deciding = {path for name, stage in stages.items() if name != "report" for path in stage["deps"]}
     sources = sorted(path for path in deciding if path.endswith(".py"))
-    return {path: _sha256(ast.dump(ast.parse((root / path).read_text())).encode()) for path in sources}
+    return {path: _sha256(syntax(root / path).encode()) for path in sources}
+
+
+def syntax(module: Path) -> str:
+    """What of a module's source may decide a result: all but its comments, its docstrings and where its lines break."""
+    tree = ast.parse(module.read_text())
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [statement for statement in body if not _is_docstring(statement)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def locked() -> dict[str, str]:

@@ -29,6 +29,7 @@ from cfx import InputError, PrimalDual, Wachter
         ("learning_rate", None),
         ("max_iter", 0),
         ("max_iter", 10.5),
+        ("max_iter", 2**31),
         ("feature_range", (1, 0)),
         ("feature_range", (0, 0)),
         ("feature_range", (0, 1, 2)),

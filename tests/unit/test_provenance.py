@@ -128,3 +128,18 @@ def test_records_that_differ_in_an_untracked_file_say_so() -> None:
     named = provenance.differences(record, {**record, "untracked": {"a.csv": "1"}})
     assert named == ["untracked a.csv (SHA-256): None became 1"]
     assert provenance.differences(record, {**record, "untracked": {}}) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        ('"""Other words."""\nRATE = 2  # why\n\n\ndef f(\n    x,\n):\n    """Others."""\n    return x * RATE\n', True),
+        ("RATE = 2\n\n\ndef f(x):\n    return x * RATE\n", True),
+        ('RATE = 2\n\n\ndef f(x):\n    return "Words." * RATE\n', False),
+        ("RATE = 3\n\n\ndef f(x):\n    return x * RATE\n", False),
+    ],
+)
+def test_what_is_said_about_code_does_not_make_it_other_code(other: str, is_same: bool) -> None:
+    Path("one.py").write_text('"""Words."""\n\nRATE = 2\n\n\ndef f(x):\n    """Words."""\n    return x * RATE\n')
+    Path("other.py").write_text(other)
+    assert (provenance.syntax(Path("one.py")) == provenance.syntax(Path("other.py"))) is is_same
