@@ -91,6 +91,7 @@ def compose(arguments: Sequence[str]) -> Request:
         swept = _swept(config, given)
         axes = _axes(swept, same)
         variants = [(values, _scientific(hydra.compose("config", [*same, *own]))) for values, own in _variants(swept)]
+        _check_training(given, {section["model"]["name"] for _, section in variants} or {config.model.name})
         resolved = _resolved(config)
         choices = config.hydra.runtime.choices
         launcher = str(choices["hydra/launcher"])
@@ -104,6 +105,13 @@ def compose(arguments: Sequence[str]) -> Request:
         overrides=same,
         command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
     )
+
+
+def _check_training(given: list[Override], models: set[str]) -> None:
+    """Raise InputError where the command line says how to train, and nothing is trained."""
+    told = [override.input_line for override in given if override.key_or_group.split(".")[0] == "training"]
+    if told and models == {"keras"}:
+        raise InputError(f"{told[0]}: model=keras is trained already; leave it out, or train a model=cnn")
 
 
 def _other_choices(given: list[Override]) -> list[str]:

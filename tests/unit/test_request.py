@@ -34,3 +34,12 @@ def test_two_ways_to_choose_instances_are_refused():
     told = r"instances\.index=\[0\] and instances\.per_class=2 exclude each other; give one of index, range, per_class"
     with pytest.raises(InputError, match=told):
         instances("instances.per_class=2", "instances.index=[0]")
+
+
+@pytest.mark.parametrize("given", [["training.epochs=2"], ["-m", "training.epochs=2,3"]])
+def test_how_to_train_is_refused_where_nothing_is_trained(given, tmp_path):
+    (tmp_path / "mine.keras").touch()
+    model = ["model=keras", f"model.path={tmp_path}/mine.keras", "data=mnist_5k"]
+    with pytest.raises(InputError, match=r"^training\.epochs=2(,3)?: model=keras is trained already; leave it out"):
+        request.compose([*model, *given])
+    assert request.compose(["data=mnist_5k", *given]).params
