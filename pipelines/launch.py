@@ -72,7 +72,7 @@ def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str,
             # without a sweeper, which would compose every job once more to see whether it can be composed
             config = driver.compose_config("config", [*overrides, *own], RunMode.MULTIRUN, with_log_configuration=False)
             if launcher == "ray":
-                engine = _ray(config.hydra.launcher.ray.init)
+                engine = _ray(config.hydra.launcher.ray.init, config.launch.gpus)
             context = HydraContext(driver.config_loader, Callbacks(config))
             jobs = Plugins.instance().instantiate_launcher(context, job.run, config)
             same = [str(override) for override in config.hydra.overrides.task]
@@ -92,13 +92,20 @@ def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str,
 
 
 @contextmanager
-def _ray(settings: DictConfig) -> Iterator[None]:
-    """Have Ray for as long as its jobs run and no longer, however they end; the launcher takes what is there."""
+def _ray(settings: DictConfig, gpus: float) -> Iterator[None]:
+    """Have Ray for as long as its jobs run and no longer, however they end; the launcher takes what is there.
+
+    Raises InputError where this machine has fewer GPUs than a job asks for: Ray would wait for more. A cluster that is
+    named by its address may yet get some.
+    """
     ray = importlib.import_module("ray")
     ray.init(**cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))
     # Ray takes over SIGTERM, and aborts the driver three seconds after it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        there = ray.cluster_resources().get("GPU", 0)
+        if gpus > there and settings.address == "local":
+            raise InputError(f"launch.gpus={gpus:g}: Ray sees {there:g} GPUs on this machine; give launch.gpus=0")
         yield
     finally:
         ray.shutdown()

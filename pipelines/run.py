@@ -83,12 +83,11 @@ def sweep(asked: Request) -> int:
     explain.adopt(planned)
     missing = [cell for cell in planned if not store.has(cell.id)]
     console.print(f"{len(planned)} cells, {len(missing)} to compute")
-    status = "KILLED"
+    status = "FAILED"
     try:
         if missing:
             with following(missing):
                 fan_out(missing, parent, asked.launch, asked.launcher, asked.overrides)
-        status = "FAILED"
         if cells.sweep_sha256(cells.of_sweep(params.read())) != cells.sweep_sha256(planned):
             raise InputError("params.yaml, the data or the classifier was changed meanwhile; run the same again")
         is_complete = all(store.has(cell.id) for cell in planned)

@@ -106,6 +106,13 @@ def test_a_joblib_worker_that_is_killed_leaves_what_is_finished(repository):
     assert statuses(repository) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 3}
 
 
+def test_ray_is_not_waited_for_where_no_machine_has_the_gpu_that_a_job_asks_for(repository):
+    refused = repository.run("pipelines.run", *UNEVEN, "hydra/launcher=ray", "launch.gpus=1")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "error: launch.gpus=1: Ray sees 0 GPUs on this machine; give launch.gpus=0\n" in refused.stderr
+    assert statuses(repository) == {"sweep": ["FAILED"], "cell": []}
+
+
 def test_ray_starts_a_job_again_whose_worker_is_killed(repository, ray_address):
     on_the_cluster = f"hydra.launcher.ray.init.address={ray_address}"
     with driving(repository, "pipelines.run", *UNEVEN, "hydra/launcher=ray", on_the_cluster) as driver:
