@@ -49,6 +49,9 @@ def command(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | None:
         own |= shared
     if len(set(groups["search"])) < len(searches):
         return None
+    if groups["model"] == ["keras"]:
+        # it is trained already, and to say how would be refused
+        own = {key: value for key, value in own.items() if not key.startswith("training.")}
     given = {FILES[name]: path for name, path in variants[0]["paths"].items() if path}
     paths = {option: path for (option, digest), path in given.items() if digest in leaves(asked)}
     options = {key: [value] for key, value in (paths | own).items()} | axes

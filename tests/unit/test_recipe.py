@@ -78,7 +78,8 @@ def test_there_is_none_for_parameters_that_no_command_gives() -> None:
 @pytest.mark.parametrize(
     "typed", [["search=primal_dual", "search.tol=0.05"], ["data=mnist", "data.path=null", "seed=3"]]
 )
-def test_where_no_defaults_are_known_it_names_every_parameter(typed: list[str]) -> None:
+def test_where_no_defaults_are_known_it_names_every_parameter(typed: list[str], monkeypatch) -> None:
+    monkeypatch.delenv("MNIST_NPZ", raising=False)
     asked = asked_for(typed)
     command = shlex.split(command_of(asked, None) or "")[3:]
     named = {option.partition("=")[0] for option in command}
@@ -100,3 +101,12 @@ def test_it_leaves_out_the_defaults_that_stand_where_it_is_typed(tmp_path: Path)
     old = asked.model_dump(mode="json")
     del old["search"]["precision"]
     assert recipe.command(old, tmp_path / "conf") == told
+
+
+def test_it_does_not_say_how_to_train_where_nothing_is_trained(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.keras").touch()
+    asked = asked_for(["data=mnist_5k", "model=keras", "model.path=mine.keras"])
+    told = command_of(asked, None) or ""
+    assert "model.path=mine.keras" in told and "training" not in told
+    assert asked_for(shlex.split(told)[3:]).search == asked.search
