@@ -140,7 +140,7 @@ def test_a_cancelled_slurm_job_is_missed_and_the_same_command_finishes_the_rest(
 
 
 def test_a_slurm_job_at_its_time_limit_is_missed(repository, slurm):
-    endless = [override.replace(str(SLOW), "1000000") for override in UNEVEN]
+    endless = [override.replace(str(SLOW), "100000") for override in UNEVEN]
     # Slurm warns up to 30 seconds sooner than it is told to
     limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1")
     with driving(repository, "pipelines.run", *endless, "hydra/launcher=slurm", *limit) as driver:
