@@ -125,7 +125,8 @@ def load(
     own = _own_classes(path, module_sha256) if module_sha256 else {}
     try:
         model = keras.saving.load_model(path, own, compile=False, safe_mode=safe_mode)
-    except Exception as error:  # keras raises TypeError, ValueError, KeyError, OSError, ... for a bad file
+    # keras raises TypeError, ValueError, KeyError, OSError, ... for a bad file, a class of the user's own what it likes
+    except (Exception, SystemExit) as error:
         # of a layer inside another the reason comes last
         said = str(error).rpartition("Exception encountered: ")[2]
         line = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
@@ -162,9 +163,10 @@ def _own_classes(path: Path, sha256: str) -> dict[str, object]:
     module = sys.modules["own_model"] = types.ModuleType("own_model")
     try:
         exec(compile(source, MODULE, "exec"), vars(module))
-    except (Exception, SystemExit) as error:  # what a user's module raises is its own affair
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # what a user's module raises is its own affair
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise InputError(f"model.module: cannot be run ({reason}); give a file that can be imported alone") from error
+        how = "ends the process when it is run" if isinstance(error, KeyboardInterrupt) else "cannot be run"
+        raise InputError(f"model.module: {how} ({reason}); give a file that can be imported alone") from error
     return {name: made for name, made in vars(module).items() if getattr(made, "__module__", None) == module.__name__}
 
 

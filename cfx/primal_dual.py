@@ -177,7 +177,7 @@ def _proximal(
     within which to look for the next."""
     wanted = missing + tf.reduce_sum(slope * state["change"], axis=_features(slope))
     free = state["change"] + reach * slope
-    # the threshold and the bounds work on sizes, which takes half the passes over the features that signed changes do
+    # on sizes the threshold and the bounds take four passes over the features, on signed changes seven
     sign = tf.sign(free)
     middle, half = (settings.high + settings.low) / 2, (settings.high - settings.low) / 2
     size, most = tf.abs(free), tf.abs(middle + half * sign - row.x)

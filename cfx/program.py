@@ -97,9 +97,10 @@ def program(
     shapes = probe.shape[1:], *map(np.shape, method.feature_range)
     key = (method.name, method.precision, *shapes, outputs, eps, jit_compile)
     architecture = _architecture(model)
-    if model not in _programs or _programs[model][0] != architecture:
-        _programs[model] = architecture, {}
-    programs = _programs[model][1]
+    known, programs = _programs.get(model, (None, {}))
+    if known != architecture:
+        programs = {}
+        _programs[model] = architecture, programs
     if key not in programs:
         classifier = Classifier(model, probe, outputs, eps)
         rough = in_bfloat16(model) if method.precision == "bfloat16" else None
@@ -110,11 +111,17 @@ def program(
     return programs[key]
 
 
-def _architecture(layer: Any) -> list[tuple[weakref.ref[Any], Any]]:
+def _architecture(layer: Any) -> list[tuple[weakref.ref[Any], str | None]]:
     """What of a Keras model a graph keeps as it was: its layers and what they are made with, but not their weights."""
     if layers := getattr(layer, "layers", None):
         return [part for inner in layers for part in _architecture(inner)]
-    return [(weakref.ref(layer), layer.get_config() if isinstance(layer, keras.Layer) else None)]
+    try:
+        # as text, for a configuration may hold arrays, which cannot be compared as a whole
+        config = repr(layer.get_config()) if isinstance(layer, keras.Layer) else None
+    except NotImplementedError:
+        # a layer of the user's own that says nothing of itself
+        config = None
+    return [(weakref.ref(layer), config)]
 
 
 def settings_of(method: Method) -> dict[str, tf.Tensor]:
@@ -218,7 +225,7 @@ def _point(
     x = state["x"]
 
     # A function of its own: in the loop TensorFlow orders the operations as it happens, and where the gradient of a
-    # pooling layer comes before the layer oneDNN does not take it: the whole step is then half as fast.
+    # pooling layer comes before the layer oneDNN does not take it: the whole step then takes two thirds longer.
     @tf.function(autograph=False, experimental_attributes={"_noinline": True})
     def passes(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:

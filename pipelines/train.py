@@ -15,7 +15,6 @@ import pandas as pd
 
 from cfx import models
 from cfx.data import FEATURE_RANGE, Dataset
-from cfx.errors import InputError
 from cfx.files import replacing
 from pipelines import artifacts, params
 from pipelines.params import KerasFile, Params
@@ -55,7 +54,7 @@ def main() -> None:
 def adopt(chosen: Params, asked: KerasFile, dataset: Dataset, place: Path) -> keras.Model:
     """Read the user's classifier and keep it at `place`, with its own classes in it, for inputs in [-0.5, 0.5].
 
-    Raises InputError for a file that cannot be read, or does not fit the data, and for a module that ends the process.
+    Raises InputError for a file that cannot be read, or does not fit the data.
     """
     path, _ = params.user_file(chosen, "model")
     module = params.user_file(chosen, "module")[0].read_bytes() if asked.module_sha256 else None
@@ -66,15 +65,7 @@ def adopt(chosen: Params, asked: KerasFile, dataset: Dataset, place: Path) -> ke
 
     shutil.copyfile(path, place)
     embed()
-    try:
-        model = models.load(place, dataset, **chosen.trust(artifacts.LATEST), where=str(path))
-    except (SystemExit, KeyboardInterrupt) as end:
-        if module is None:
-            raise
-        raise InputError(
-            f"model.module: ends the process when it is run ({type(end).__name__}: {end}); "
-            "give a file that can be imported alone"
-        ) from end
+    model = models.load(place, dataset, **chosen.trust(artifacts.LATEST), where=str(path))
     if asked.bounds != FEATURE_RANGE:
         model = models.rescaled(model, asked.bounds, dataset)
         model.save(place)

@@ -185,6 +185,30 @@ def test_a_search_is_of_the_layers_that_the_model_has_now(model, x):
     assert_same(find_counterfactuals(changed, x, PrimalDual()), find_counterfactuals(alike, x, PrimalDual()))
 
 
+class Scale(keras.layers.Layer):
+    """A layer of the user's own, made with an array; keras can say no more of it than `config` does."""
+
+    def __init__(self, by, config=None):
+        super().__init__()
+        self.by, self.config = by, config
+
+    def call(self, x):
+        return x * self.by
+
+    def get_config(self):
+        if self.config is None:
+            raise NotImplementedError
+        return {"by": self.by.copy()}
+
+
+@pytest.mark.parametrize("config", [None, "arrays"])
+def test_a_layer_of_the_users_own_may_say_nothing_of_itself_or_hold_arrays(x, config):
+    layers = [keras.layers.Input((5,)), Scale(np.arange(1, 6, dtype=np.float32), config), keras.layers.Dense(3)]
+    model = keras.Sequential(layers)
+    first = find_counterfactuals(model, x, PrimalDual(max_iter=20))
+    assert_same(find_counterfactuals(model, x, PrimalDual(max_iter=20)), first)
+
+
 @pytest.mark.parametrize("shape", [(2,), (2, 3), (3, 2, 2)])
 def test_instances_may_have_any_rank_and_a_range_of_their_own(shape):
     keras.utils.set_random_seed(3)
