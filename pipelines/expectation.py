@@ -107,7 +107,8 @@ def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bo
         said = "equal bit for bit" if is_here else "within the tolerances, on another machine or with other versions"
         console.print(f"{name}: {many}: {f'{len(wrong)} differ' if len(wrong) else said}", markup=False)
         for row in wrong.head(_TOLD).itertuples():
-            console.print(f"  {row.what}: {row.expected} was expected, {row.made} came out", markup=False)
+            then, now = provenance.short(row.expected), provenance.short(row.made)
+            console.print(f"  {row.what}: {then} was expected, {now} came out", markup=False)
         if len(wrong) > _TOLD:
             console.print(f"  ... and {len(wrong) - _TOLD} more in comparison.csv")
     for line in causes(made, expected):

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipelines import store
+from pipelines import store, tables
 from pipelines.cells import Cell
 from pipelines.terminal import console
 
@@ -58,7 +58,7 @@ def _follow(missing: Sequence[Cell], bar: Progress, ended: threading.Event) -> N
                 said = f"{record['summary']}, {record['seconds']:.1f} s"
             else:
                 said = f"failed: {failure['error']}"
-            console.print(f"{cell.name}: {said}", markup=False)
+            console.print(f"{tables.title(cell)}: {said}", markup=False)
         running = sum(cell.id in shares for cell in waiting)
         done = len(missing) - len(waiting) - failed
         described = f"{done} done, {failed} failed, {running} running, {len(waiting) - running} waiting"

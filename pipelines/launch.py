@@ -82,6 +82,8 @@ def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str,
     except InputError:
         raise
     except Exception as error:
+        if launcher == "slurm" and (refusal := slurm.refusal(error)):
+            raise InputError(f"hydra/launcher=slurm: {refusal}; see conf/hydra/launcher/slurm.yaml") from None
         of_engine = type(error).__module__.split(".")[0] in ("joblib", "ray", "submitit")
         # a cluster that does not take the driver is a ConnectionError of Ray's
         if of_engine or isinstance(error, slurm.JobsGone | ConnectionError):

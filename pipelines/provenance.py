@@ -201,7 +201,13 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What is not the same under each key, a line each."""
     for key in dict.fromkeys((*then, *now)):
         if then.get(key) != now.get(key):
-            yield f"{key}: {_short(then.get(key))} became {_short(now.get(key))}"
+            yield f"{key}: {short(then.get(key))} became {short(now.get(key))}"
+
+
+def short(value: object) -> str:
+    """A value as a line has room for it: on one line, and of a digest as much as tells it from another."""
+    text = re.sub(r"\b([0-9a-f]{16})[0-9a-f]{16,}\b", r"\1", " ".join(str(value).split()))
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,11 +225,6 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _short(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _git(*arguments: str, given: str = "", **environment: str) -> str | None:

@@ -83,11 +83,12 @@ def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
     # where the user's files lie on one machine is no part of what was run
     parameters = chosen.model_dump(mode="json", exclude={"paths": True, "variants": {"__all__": {"paths"}}})
     variants: Sequence[Upstream] = chosen.variants or [chosen]
+    axes = {axis: [tables.shown(cell, axis, cell.swept[axis]) for cell in sweep] for axis in sweep[0].swept}
     return {
         "data": ", ".join(dict.fromkeys(variant.data.name for variant in variants)),
         "model": ", ".join(dict.fromkeys(variant.model.name for variant in variants)),
         "methods": sorted({cell.method.name for cell in sweep}),
-        "axes": {axis: list(dict.fromkeys(_shown(cell, axis) for cell in sweep)) for axis in sweep[0].swept},
+        "axes": {axis: list(dict.fromkeys(values)) for axis, values in axes.items()},
         "instances": sweep[0].instances,
         "versions": provenance.versions(),
         "commit": provenance.commit(),
@@ -225,11 +226,6 @@ def render(**content: Any) -> str:
     environment.filters["number"] = lambda value, spec: "-" if np.isnan(value) else format(value, spec)
     environment.filters["plain"] = lambda value: format(value, "g") if isinstance(value, float) else str(value)
     return environment.get_template("report.html.j2").render(ink=_LIGHT, dark_ink=_DARK, **content)
-
-
-def _shown(cell: Cell, axis: str) -> str:
-    value = cell.swept[axis]
-    return str(class_name(value, cell.trained) if axis == "target_class" else value)
 
 
 def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:

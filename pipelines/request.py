@@ -50,7 +50,7 @@ class Request:
     params: Params
     """What decides the results."""
     name: str
-    """Of the experiment or the sweep."""
+    """Of the experiment or the sweep, with the axes that were added to it."""
     tracking: dict[str, Any]
     """The arguments of `tracking.connect`."""
     launch: Launch
@@ -98,13 +98,22 @@ def compose(arguments: Sequence[str]) -> Request:
         _check_launcher(launcher, config.hydra.launcher)
     return Request(
         params=params.from_config(_scientific(config), axes, variants),
-        name=choices.get("experiment") or choices.get("sweep") or "counterfactuals",
+        name=_name(config, given),
         tracking=_tracking(resolved.get("tracking")),
         launch=params.checked(Launch, resolved.get("launch"), "launch"),
         launcher=launcher,
         overrides=same,
         command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
     )
+
+
+def _name(config: DictConfig, given: list[Override]) -> str:
+    """What a reader calls the sweep: the experiment or the sweep that was named, and the axes that were added to it."""
+    choices = config.hydra.runtime.choices
+    known = config.hydra.sweeper.params or {}
+    added = [axis.key_or_group for axis in given if axis.is_sweep_override() and axis.key_or_group not in known]
+    named = [choices.get("experiment") or choices.get("sweep"), *(axis.rpartition(".")[2] for axis in dict.fromkeys(added))]
+    return ", ".join(filter(None, named)) or "counterfactuals"
 
 
 def _check_training(given: list[Override], models: set[str]) -> None:
@@ -218,7 +227,7 @@ def _check_launcher(launcher: str, settings: DictConfig) -> None:
     if found is None:
         raise InputError(f"hydra/launcher={launcher}: is not installed; pip install '.[{launcher}]'")
     if launcher == "slurm":
-        slurm.check()
+        slurm.check(str(settings.partition or ""))
     if launcher == "ray":
         _check_ray(str(settings.ray.init.address))
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cfx.errors import InputError
-from pipelines import artifacts, cells, explain, job, params, request, store
+from pipelines import artifacts, cells, explain, job, params, request, store, tables
 from pipelines.cells import Cell
 from pipelines.follow import following
 from pipelines.launch import CONF, fan_out, prefer_presets
@@ -82,7 +82,7 @@ def sweep(asked: Request) -> int:
     parent = run.info.run_id
     explain.adopt(planned)
     missing = [cell for cell in planned if not store.has(cell.id)]
-    console.print(f"{len(planned)} cells, {len(missing)} to compute")
+    console.print(f"{len(planned)} cell{'s' * (len(planned) != 1)}, {len(missing)} to compute")
     status = "FAILED"
     try:
         if missing:
@@ -138,15 +138,13 @@ def train(chosen: Params) -> None:
 
 def show(planned: list[Cell], uri: str, comparison: str) -> None:
     """Print what was found, what failed, and where to look at it."""
-    from pipelines import tables
-
     table = tables.of_counterfactuals(planned, pd.read_parquet(artifacts.TABLE))
     if len(table):
         show_table(tables.named(planned, table), tables.axes(planned))
     for cell in planned:
         if not store.has(cell.id):
             reason = (store.failure(cell.id) or {"error": "it did not run to its end"})["error"]
-            print(f"missing: {cell.name}: {reason}", file=sys.stderr)
+            print(f"missing: {tables.title(cell)}: {reason}", file=sys.stderr)
     console.print(f"report:  {artifacts.REPORT / 'index.html'}")
     if not uri.startswith("http"):
         mlflow = Path(sys.executable).with_name("mlflow")
@@ -167,8 +165,9 @@ def show_table(frame: pd.DataFrame, axes: list[str]) -> None:
         # where there is no room, names go on in the next line, and numbers stay whole
         table.add_column(column, no_wrap=column not in ("target", "class"), overflow="fold")
     for row in frame.head(ROWS).to_dict("records"):
-        found = ["yes", str(row["cf_class"]), f"{row['probability']:.3f}", f"{row['l1']:.2f}", str(row["l0"])]
-        outcome = found if row["found"] else ["no", *"----"]
+        classes, original = f"{row['original_class']} → {row['cf_class']}", str(row["original_class"])
+        found = ["yes", classes, f"{row['probability']:.3f}", f"{row['l1']:.2f}", str(row["l0"])]
+        outcome = found if row["found"] else ["no", original, *"---"]
         swept = [str(row[axis]) for axis in varied]
         values = [*swept, str(row["instance"]), str(row["target_class"]), *outcome, f"{row['runtime_s']:.2f} s"]
         # as text, for what stands in brackets in a name would be taken for a style

@@ -54,16 +54,29 @@ def jobs(name: str) -> Iterator[None]:
         cancel(name)
 
 
-def check() -> None:
-    """Raise InputError where Slurm does not answer, and say so where its accounting does not."""
+def check(partition: str) -> None:
+    """Raise InputError where Slurm does not answer or has no such partition; say so where its accounting is silent.
+
+    partition: where the jobs are to run, or several separated by commas; empty for the default.
+    """
     try:
-        _call("squeue", "--noheader", "--me")
+        known = _call("sinfo", "--all", "--noheader", "--format=%R").split()
     except (OSError, subprocess.SubprocessError) as error:
-        raise InputError(f"hydra/launcher=slurm: squeue does not answer here ({error}); work on a login node") from None
+        raise InputError(f"hydra/launcher=slurm: sinfo does not answer here ({error}); work on a login node") from None
+    if unknown := [name for name in partition.split(",") if name and name not in known]:
+        raise InputError(f"hydra.launcher.partition: {unknown[0]} is none of Slurm's, which are {', '.join(known)}")
     try:
         _call("sacct", "--noheader", "--starttime=now")
     except (OSError, subprocess.SubprocessError):
         print("slurm: sacct does not answer; lost jobs are noticed by the queue alone", file=sys.stderr)
+
+
+def refusal(error: Exception) -> str | None:
+    """Why Slurm took no job at all, in its own words; None where the error is another one."""
+    refused = error.__cause__
+    if not isinstance(refused, subprocess.CalledProcessError) or refused.cmd[0] != "sbatch":
+        return None
+    return " ".join(str(refused.stderr).split())
 
 
 def in_queue(name: str) -> bool | None:

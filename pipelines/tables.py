@@ -63,6 +63,17 @@ def swept(cell: Cell) -> dict[str, Any]:
     return values | {"target_class": str(values["target_class"])}
 
 
+def title(cell: Cell) -> str:
+    """How a reader tells the cell from the others: as by its name, with a class by its own."""
+    values = cell.swept or swept(cell)
+    return ", ".join(f"{axis}={shown(cell, axis, value)}" for axis, value in values.items())
+
+
+def shown(cell: Cell, axis: str, value: Any) -> str:
+    """A value of an axis for a reader: a target class by its name, where the data has names."""
+    return str(class_name(value, cell.trained) if axis == "target_class" else value)
+
+
 def of_counterfactuals(sweep: list[Cell], collected: pd.DataFrame) -> pd.DataFrame:
     """One row a counterfactual of the finished cells, in the sweep's order: what was collected and all that was swept.
 

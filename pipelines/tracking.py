@@ -198,7 +198,7 @@ def _create(client: MlflowClient, name: str, artifacts: str | None) -> Experimen
 def _show(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
     """Give the sweep a view in MLflow's UI, in place of the oldest where there are many."""
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-    name = f"{run.info.run_name}, {len(sweep)} cells, {started}"
+    name = f"{run.info.run_name}, {len(sweep)} cell{'s' * (len(sweep) != 1)}, {started}"
     saved = view.of_sweep(run.info.run_id, name, list(sweep[0].swept), run.info.start_time)
     tracking.client.set_experiment_tag(tracking.experiment_id, view.tag(run.info.run_id), saved)
     for tag in view.outdated(tracking.client.get_experiment(tracking.experiment_id).tags):

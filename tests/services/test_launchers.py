@@ -127,6 +127,23 @@ def test_ray_starts_a_job_again_whose_worker_is_killed(repository, ray_address):
     assert statuses(repository) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 3}
 
 
+def test_a_partition_that_slurm_does_not_have_is_refused_before_anything_is_done(repository, slurm):
+    before = statuses(repository)
+    refused = repository.run("pipelines.run", *UNEVEN, "hydra/launcher=slurm", "hydra.launcher.partition=gpuu")
+    assert refused.returncode == 2 and refused.stdout == ""
+    partitions = ", ".join(slurm("sinfo", "--noheader", "--format=%R").split())
+    assert refused.stderr == f"error: hydra.launcher.partition: gpuu is none of Slurm's, which are {partitions}\n"
+    assert statuses(repository) == before
+
+
+def test_a_job_that_slurm_refuses_is_told_in_its_own_words(repository, slurm):
+    refused = repository.run("pipelines.run", *UNEVEN, "hydra/launcher=slurm", "hydra.launcher.constraint=h100")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    *_, told = refused.stderr.splitlines()
+    assert told.startswith("error: hydra/launcher=slurm: sbatch: error: ") and "Invalid feature" in told
+    assert statuses(repository) == {"sweep": ["FAILED"], "cell": []}
+
+
 def test_a_cancelled_slurm_job_is_missed_and_the_same_command_finishes_the_rest(repository, slurm):
     command = ("pipelines.run", *UNEVEN, "hydra/launcher=slurm")
     with driving(repository, *command) as driver:

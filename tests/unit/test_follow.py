@@ -9,13 +9,18 @@ from pipelines.cells import Cell
 from pipelines.follow import following
 from tests.unit.test_store import MEASURES, result
 
-CELLS = [Cell(name, {}, {"target_class": name}, Wachter(), (0,), LATEST) for name in ("a", "b", "c")]
+CELLS = [
+    Cell(name, {}, {"target_class": target}, Wachter(), (0,), LATEST)
+    for name, target in (("a", "same"), ("b", 1), ("c", 0))
+]
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cells").mkdir()
+    (tmp_path / "artifacts").mkdir()
+    LATEST.data_card.write_text('{"class_names": ["cat", "dog [fox]"]}')
 
 
 def test_each_cell_that_ends_is_told_once(capsys):
@@ -23,8 +28,8 @@ def test_each_cell_that_ends_is_told_once(capsys):
         store.keep("b", result(1.0), MEASURES, {"summary": "7 → 1", "seconds": 2.04})
         store.keep_failure("a", {"error": "ValueError: [bold]no"})
     assert sorted(capsys.readouterr().out.splitlines()) == [
-        "target_class=a: failed: ValueError: [bold]no",
-        "target_class=b: 7 → 1, 2.0 s",
+        "target_class=dog [fox]: 7 → 1, 2.0 s",
+        "target_class=same: failed: ValueError: [bold]no",
     ]
 
 

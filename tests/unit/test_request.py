@@ -43,3 +43,19 @@ def test_how_to_train_is_refused_where_nothing_is_trained(given, tmp_path):
     with pytest.raises(InputError, match=r"^training\.epochs=2(,3)?: model=keras is trained already; leave it out"):
         request.compose([*model, *given])
     assert request.compose(["data=mnist_5k", *given]).params
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ([], "counterfactuals"),
+        (["search.target_class=1"], "counterfactuals"),
+        (["+sweep=targets"], "targets"),
+        (["+sweep=targets", "-m", "search.target_class=1,2"], "targets"),
+        (["+sweep=targets", "-m", "seed=0,1"], "targets, seed"),
+        (["+experiment=cf_mnist", "+sweep=lam_init"], "cf_mnist"),
+        (["-m", "search=wachter,primal_dual", "search.target_class=1,other"], "search, target_class"),
+    ],
+)
+def test_a_sweep_is_called_by_what_was_named_and_the_axes_that_were_added(given, name):
+    assert request.compose(["data=mnist_5k", *given]).name == name

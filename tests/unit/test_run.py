@@ -11,8 +11,8 @@ def printed(capsys, swept: dict[str, list]) -> list[str]:
     """The lines of a table with a row for each value of what was swept, in a terminal of 80 columns."""
     rows = len(next(iter(swept.values())))
     frame = pd.DataFrame(
-        {"target_class": "other", "instance": 9999, "found": True, "cf_class": 3, "probability": 0.99, "l1": 123.4}
-        | {"l0": 784, "runtime_s": 12.3}
+        {"target_class": "other", "instance": 9999, "original_class": 7, "cf_class": 3}
+        | {"found": True, "probability": 0.99, "l1": 123.4, "l0": 784, "runtime_s": 12.3}
         | swept,
         index=range(rows),
     )
@@ -47,3 +47,12 @@ def test_what_has_no_room_goes_on_in_the_next_line_and_numbers_stay_whole(capsys
     assert text.count("123.40") == 2 and text.count("12.30 s") == 2
     body = [line for line in lines[lines.index(next(line for line in lines if "─" in line)) + 1 :] if line.strip()]
     assert "".join(line.split()[0] for line in body) == "".join(paths)
+
+
+def test_a_row_says_from_which_class_to_which(capsys):
+    lines = printed(capsys, {"found": [True, False]})
+    rows = [line.split() for line in lines if line.strip(" ─")][1:]
+    assert [row[3:-2] for row in rows] == [
+        ["yes", "7", "→", "3", "0.990", "123.40", "784"],
+        ["no", "7", "-", "-", "-"],
+    ]
