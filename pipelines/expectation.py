@@ -30,7 +30,9 @@ Json = dict[str, Any]
 
 # How many differences are told; all are in the comparison's file.
 _TOLD = 20
-_PARTS = ("parameters", "made_from", "counterfactuals", "findings")
+_PARTS = ("parameters", "made_from", "counterfactuals", "findings", "sizes")
+# The tolerances are of numbers over so many counterfactuals or more; one over fewer has more room, by the square root.
+_MANY = 100
 
 
 def read(path: Path) -> Json:
@@ -47,14 +49,19 @@ def read(path: Path) -> Json:
         raise InputError(f"--expected: {path}: {error}; take the one from the repository") from error
 
 
-def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding]) -> Json:
-    """What is expected of a repetition of an experiment, from a run of it."""
+def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], tolerances: Json) -> Json:
+    """What is expected of a repetition of an experiment, from a run of it: of its numbers, those with a tolerance."""
+    compared = [finding for finding in found if finding.measure in tolerances]
     return {
         # where the user's files lie is no part of it
         "parameters": {key: str(value) for key, value in projection.asked(chosen).items() if "path" not in key},
         "made_from": {key: value for cell in sweep for key, value in _made_from(cell)},
         "counterfactuals": {cell.name: data.sha256(Result.load(store.result_path(cell.id)).x) for cell in sweep},
-        "findings": {finding.name: number(finding.value) for finding in found},
+        "findings": {finding.name: number(finding.value) for finding in compared},
+        # of how many counterfactuals each of them speaks
+        "sizes": {
+            finding.name: sum(len(cell.instances) for cell in sweep if cell.id in finding.cells) for finding in compared
+        },
     }
 
 
@@ -89,7 +96,7 @@ def compare(made: Mapping[str, Json], expected: Json) -> pd.DataFrame:
     """One row a difference: experiment, what, expected, made, and whether it counts."""
     is_here = _place(expected["made_with"]) == _place(made_with())
     rows = []
-    for name in made.keys() & expected["experiments"].keys():
+    for name in (name for name in made if name in expected["experiments"]):
         rows += [(name, *row) for row in _differences(expected["experiments"][name], made[name], expected, is_here)]
     return pd.DataFrame(rows, columns=["experiment", "what", "expected", "made", "counts"]).astype({"counts": bool})
 
@@ -111,8 +118,10 @@ def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bo
             console.print(f"  {row.what}: {then} was expected, {now} came out", markup=False)
         if len(wrong) > _TOLD:
             console.print(f"  ... and {len(wrong) - _TOLD} more in comparison.csv")
+    # beyond the tolerances, within them, or not at all
+    effect = "cause" if len(counting) else "small effect" if len(compared) else "without effect"
     for line in causes(made, expected):
-        console.print(f"cause: {line}" if len(counting) else f"without effect: {line}", markup=False)
+        console.print(f"{effect}: {line}", markup=False)
     return counting.empty
 
 
@@ -120,7 +129,7 @@ def causes(made: Mapping[str, Json], expected: Json) -> Iterator[str]:
     """In what differs what the expected and the made came from, a line each."""
     for part, then in expected["made_with"].items():
         yield from (f"{part}: {line}" for line in provenance.changes(then, made_with()[part]))
-    for name in made.keys() & expected["experiments"].keys():
+    for name in (name for name in made if name in expected["experiments"]):
         for part in ("parameters", "made_from"):
             then, now = expected["experiments"][name][part], made[name][part]
             yield from (f"{name}: {line}" for line in provenance.changes(then, now))
@@ -141,13 +150,15 @@ def _differences(then: Json, now: Json, expected: Json, is_here: bool) -> Iterat
         before, after = (one["findings"].get(name) for one in (then, now))
         tolerance = expected["tolerances"].get(name.rpartition(": ")[2])
         if tolerance is not None and before != after:
-            yield name, before, after, is_here or not _is_near(before, after, tolerance)
+            size = then["sizes"].get(name, _MANY)
+            yield name, before, after, is_here or not _is_near(before, after, tolerance, size)
 
 
-def _is_near(before: float | None, after: float | None, tolerance: Mapping[str, float]) -> bool:
+def _is_near(before: float | None, after: float | None, tolerance: Mapping[str, float], size: int) -> bool:
     if before is None or after is None:
         return False
-    return math.isclose(before, after, rel_tol=tolerance.get("relative", 0), abs_tol=tolerance.get("absolute", 0))
+    room = max(tolerance.get("relative", 0) * abs(before), tolerance.get("absolute", 0))
+    return abs(after - before) <= room * max(1, math.sqrt(_MANY / size))
 
 
 def _place(made: Json) -> tuple[Any, Any]:

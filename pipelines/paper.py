@@ -78,7 +78,7 @@ def main() -> int:
             console.print(f"[bold]{name}[/bold]")
             if run.sweep(sweep) != 0:
                 raise SystemExit(1)
-            made[name] = gather(name, sweep.command)
+            made[name] = gather(name, sweep.command, expected["tolerances"])
         write_manifest()
         if options.accept:
             expectation.accept(options.expected, expected, made)
@@ -105,7 +105,7 @@ def check(sweeps: Iterable[Params]) -> None:
             cells.check(one, *known[key])
 
 
-def gather(name: str, command: str) -> dict[str, Any]:
+def gather(name: str, command: str, tolerances: dict[str, Any]) -> dict[str, Any]:
     """Write the folder of the experiment that the artefacts hold; returns what is to be expected of a repetition."""
     chosen = params.read()
     sweep = cells.of_sweep(chosen)
@@ -123,7 +123,7 @@ def gather(name: str, command: str) -> dict[str, Any]:
         }
         content = _traced(name, command, sweep, found) | {"files": files}
         (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
-    return expectation.of_experiment(chosen, sweep, found)
+    return expectation.of_experiment(chosen, sweep, found, tolerances)
 
 
 def write_manifest() -> None:

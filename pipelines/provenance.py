@@ -29,6 +29,11 @@ _SOURCES = ("--", ".", ":!params.yaml", ":!dvc.lock")
 # Of files that git does not track the record of each cell has some bytes of text, far more than new modules have and
 # less than most data, and of the others so many digests, one for each.
 _TEXT, _NAMED = 2**18, 20
+# The environment variables by which TensorFlow and oneDNN take other kernels, which round otherwise.
+_KERNELS = (
+    *("ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_MAX_CPU_ISA", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS"),
+)
 
 
 @cache
@@ -81,7 +86,7 @@ def _applies(requirement: Requirement) -> bool:
 
 @cache
 def machine() -> dict[str, Any]:
-    """What decides how numbers are rounded beside the versions: the system, the processor and its cores."""
+    """What decides how numbers are rounded beside the versions: the system, the processor, its cores, the kernels."""
     described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     facts = dict(re.findall(r"^(model name|flags)\s*: (.*)$", described, re.MULTILINE))
     return {
@@ -89,6 +94,7 @@ def machine() -> dict[str, Any]:
         "processor": facts.get("model name", platform.processor()),
         "features": _sha256(facts.get("flags", "").encode())[:16],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "kernels": {name: os.environ[name] for name in _KERNELS if name in os.environ},
     }
 
 

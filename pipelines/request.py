@@ -112,7 +112,10 @@ def _name(config: DictConfig, given: list[Override]) -> str:
     choices = config.hydra.runtime.choices
     known = config.hydra.sweeper.params or {}
     added = [axis.key_or_group for axis in given if axis.is_sweep_override() and axis.key_or_group not in known]
-    named = [choices.get("experiment") or choices.get("sweep"), *(axis.rpartition(".")[2] for axis in dict.fromkeys(added))]
+    named = [
+        choices.get("experiment") or choices.get("sweep"),
+        *(axis.rpartition(".")[2] for axis in dict.fromkeys(added)),
+    ]
     return ", ".join(filter(None, named)) or "counterfactuals"
 
 

@@ -13,6 +13,7 @@ MADE = {
     "made_from": {"data": "d", "model": "m", "judges": "j"},
     "counterfactuals": {"target_class=1": "abc"},
     "findings": {"all: l1": 10.0, "all: runtime_s": 1.0},
+    "sizes": {"all: l1": 100, "all: runtime_s": 100},
 }
 TOLERANCES = {"l1": {"relative": 0.2}}
 
@@ -48,6 +49,26 @@ def test_here_every_bit_counts_and_elsewhere_the_tolerance():
     assert counting(made, elsewhere) == []
     assert counting(changed("findings", **{"all: l1": 13.0}), elsewhere) == ["all: l1"]
     assert counting(changed("findings", **{"all: l1": None}), elsewhere) == ["all: l1"]
+
+
+@pytest.mark.parametrize(("size", "room"), [(1, 20.0), (25, 4.0), (100, 2.0), (10_000, 2.0)])
+def test_elsewhere_a_number_over_few_counterfactuals_has_more_room(size, room):
+    elsewhere = expected(versions={})
+    elsewhere["experiments"]["one"]["sizes"]["all: l1"] = size
+    for sign in (-1, 1):
+        assert counting(changed("findings", **{"all: l1": 10 + sign * room * 0.99}), elsewhere) == []
+        assert counting(changed("findings", **{"all: l1": 10 + sign * room * 1.01}), elsewhere) == ["all: l1"]
+
+
+@pytest.mark.parametrize(
+    ("l1", "place", "label"),
+    [(10.0, {}, "without effect"), (11.0, {"versions": {}}, "small effect"), (13.0, {"versions": {}}, "cause")],
+)
+def test_what_differs_is_said_to_be_the_cause_of_as_much_as_there_is(capsys, l1, place, label):
+    made = changed("parameters", seed="1") | {"findings": {"all: l1": l1, "all: runtime_s": 1.0}}
+    then = expected(**place)
+    expectation.tell(expectation.compare({"one": made}, then), {"one": made}, then)
+    assert f"\n{label}: one: seed: 0 became 1\n" in capsys.readouterr().out
 
 
 def test_a_cell_that_is_gone_or_new_counts_everywhere():
@@ -95,3 +116,10 @@ def test_a_file_that_expects_nothing_is_refused(tmp_path, content):
     (tmp_path / "expected.json").write_text(content)
     with pytest.raises(InputError, match="take the one from the repository"):
         expectation.read(tmp_path / "expected.json")
+
+
+def test_a_digest_is_told_as_far_as_it_tells_one_from_another(capsys):
+    made = changed("counterfactuals", **{"target_class=1": "0123456789abcdef" + "0" * 48})
+    expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
+    told = "  counterfactuals of target_class=1: abc was expected, 0123456789abcdef came out\n"
+    assert told in capsys.readouterr().out

@@ -143,3 +143,14 @@ def test_what_is_said_about_code_does_not_make_it_other_code(other: str, is_same
     Path("one.py").write_text('"""Words."""\n\nRATE = 2\n\n\ndef f(x):\n    """Words."""\n    return x * RATE\n')
     Path("other.py").write_text(other)
     assert (provenance.syntax(Path("one.py")) == provenance.syntax(Path("other.py"))) is is_same
+
+
+def test_a_setting_that_chooses_other_kernels_makes_it_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ONEDNN_MAX_CPU_ISA", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    usual = provenance.machine.__wrapped__()
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    assert provenance.machine.__wrapped__() == usual
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    (told,) = provenance.changes(usual, provenance.machine.__wrapped__())
+    assert told.startswith("kernels: ") and "AVX2" in told
