@@ -189,10 +189,14 @@ def _are_logits(raw: np.ndarray, last_operation: str) -> bool:
     may_be_probabilities = in_range and (is_binary or np.allclose(raw.sum(axis=1), 1, atol=1e-3))
     if last_operation == ("Sigmoid" if is_binary else "Softmax"):
         return False
-    if last_operation == "Sigmoid" and not may_be_probabilities:
-        raise InputError(f"{raw.shape[1]} sigmoid outputs do not sum to 1, so they are no classes to choose one from")
+    if last_operation == "Sigmoid":
+        # whatever they are for these instances
+        raise InputError(f"{raw.shape[1]} sigmoid outputs need not sum to 1, so they are no classes to choose one from")
     if is_binary and is_linear:
         return True
     if may_be_probabilities and (is_binary or is_linear):
-        raise InputError('the model\'s outputs may be probabilities or logits: say which with outputs="probabilities"')
+        raise InputError(
+            "the model's outputs may be probabilities or logits: end it in a softmax or one sigmoid unit, or in Python "
+            'say which with outputs="probabilities"'
+        )
     return not may_be_probabilities

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 import types
 import zipfile
@@ -122,6 +121,8 @@ def load(
     where = where or str(path)
     if not path.is_file():
         raise InputError(f"{where}: no such model file; give a .keras file")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{where}: is no .keras file, or not the whole of one; save it with model.save('model.keras')")
     own = _own_classes(path, module_sha256) if module_sha256 else {}
     try:
         model = keras.saving.load_model(path, own, compile=False, safe_mode=safe_mode)
@@ -175,7 +176,8 @@ def rescaled(model: keras.Model, bounds: tuple[float, float], dataset: Dataset) 
     import keras
 
     low, high = bounds
-    if not (math.isfinite(high - low) and low < high):
+    # of float32, in which the model computes
+    if not (low < high and max(-low, high, high - low) <= np.finfo(np.float32).max):
         raise InputError(f"model.bounds: need two finite numbers, low < high, not [{low}, {high}]")
     scale = (high - low) / (FEATURE_RANGE[1] - FEATURE_RANGE[0])
     in_front = keras.layers.Rescaling(scale, low - scale * FEATURE_RANGE[0], name="to_bounds")

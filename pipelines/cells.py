@@ -56,10 +56,15 @@ class Cell:
 def of_sweep(params: Params) -> list[Cell]:
     """The cells that the parameters describe, in order, for the prepared data, the trained models and the judges.
 
-    Raises InputError for an instance or a target class that the data does not have, and for a model that is not there.
+    Raises InputError for an instance or a target class that the data does not have, for a model that is not there, and
+    where the artefacts are not those of the first model.
     """
     if not params.variants:
         return _of_model(params, {}, artifacts.LATEST)
+    if params != params.of(params.variants[0]):
+        raise InputError(
+            "params.yaml: its data, model or training is not the first of its variants; run the sweep again"
+        )
     return [cell for variant in params.variants for cell in _of_model(params, variant.swept, variant.trained)]
 
 

@@ -69,7 +69,7 @@ def made_with() -> Json:
     """What all experiments of a run share: the machine, the versions, and the code that has a part in a number."""
     python = platform.python_version()
     return {"machine": provenance.machine(), "versions": {"python": python, **provenance.locked()}} | {
-        "code": provenance.code()
+        "code": provenance.code("prepare", "train", "judges", "explain")
     }
 
 

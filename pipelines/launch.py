@@ -26,7 +26,7 @@ from pydantic import Field
 from cfx.errors import InputError
 from pipelines import job, slurm
 from pipelines.cells import Cell
-from pipelines.params import Section
+from pipelines.params import Float, Int, Section
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -34,8 +34,8 @@ CONF = Path(__file__).parent.parent / "conf"
 class Launch(Section):
     """How the cells are fanned out; which engine does it is the option of hydra/launcher."""
 
-    cells_per_job: int = Field(ge=1)
-    gpus: float = Field(ge=0)
+    cells_per_job: Int = Field(ge=1)
+    gpus: Float = Field(ge=0)
     without_gpu: Literal["fail", "cpu"]
 
 

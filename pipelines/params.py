@@ -15,14 +15,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from cfx import data
 from cfx.data import FEATURE_RANGE
 from cfx.errors import InputError
 from cfx.files import replacing
 from cfx.methods import Method, PrimalDual, Wachter
-from pipelines import artifacts
+from pipelines import artifacts, provenance
 from pipelines.artifacts import Trained
 
 PATH = Path("params.yaml")
@@ -35,6 +35,11 @@ FILES = {
 # What a search's whole numbers may be at most: the steps of a row and the lambdas of its evolution are held in memory.
 MOST = {"max_iter": 100_000, "max_lam_steps": 1_000, "early_stop": 100_000}
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PrimalDual, Wachter)}
+
+
+# Numbers, and not what YAML reads as true or false.
+Int = Annotated[int, Strict()]
+Float = Annotated[float, Strict()]
 
 
 class Section(BaseModel):
@@ -50,7 +55,7 @@ class Mnist5k(Section):
     """The embedded 5,000 images."""
 
     name: Literal["mnist_5k"]
-    seed: int = Field(ge=0)
+    seed: Int = Field(ge=0)
 
 
 class Mnist(Section):
@@ -63,7 +68,7 @@ class Npz(Section):
     """A file of the user's own."""
 
     name: Literal["npz"]
-    bounds: tuple[float, float]
+    bounds: tuple[Float, Float]
     sha256: str | None
 
 
@@ -71,18 +76,18 @@ class Cnn(Section):
     """The reference CNN, trained here."""
 
     name: Literal["cnn"]
-    filters: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    kernel_size: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
-    hidden: int = Field(ge=1)
-    hidden_dropout: float = Field(ge=0, lt=1)
+    filters: list[Annotated[Int, Field(ge=1)]] = Field(min_length=1)
+    kernel_size: Int = Field(ge=1)
+    dropout: Float = Field(ge=0, lt=1)
+    hidden: Int = Field(ge=1)
+    hidden_dropout: Float = Field(ge=0, lt=1)
 
 
 class KerasFile(Section):
     """A trained classifier of the user's own."""
 
     name: Literal["keras"]
-    bounds: tuple[float, float]
+    bounds: tuple[Float, Float]
     safe_mode: bool
     module_sha256: str | None
     sha256: str | None
@@ -99,25 +104,25 @@ class Paths(Section):
 class Training(Section):
     """How model=cnn is trained."""
 
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0, allow_inf_nan=False)
+    epochs: Int = Field(ge=1)
+    batch_size: Int = Field(ge=1)
+    learning_rate: Float = Field(gt=0, allow_inf_nan=False)
 
 
 class Judges(Section):
     """How the judges of the counterfactuals are trained."""
 
-    seed: int = Field(ge=0, lt=2**32)
-    steps: int = Field(ge=1)
+    seed: Int = Field(ge=0, lt=2**32)
+    steps: Int = Field(ge=1)
 
 
 class Instances(Section):
     """Which inputs of the test split are explained."""
 
-    index: list[Annotated[int, Field(ge=0)]] | None
-    range: tuple[int, int] | None
-    per_class: int | None = Field(ge=1)
-    classes: list[Annotated[int, Field(ge=0)]] | Literal["all"]
+    index: list[Annotated[Int, Field(ge=0)]] | None
+    range: tuple[Int, Int] | None
+    per_class: Int | None = Field(ge=1)
+    classes: list[Annotated[Int, Field(ge=0)]] | Literal["all"]
 
     @model_validator(mode="after")
     def _one_choice(self) -> Instances:
@@ -137,7 +142,7 @@ class Instances(Section):
 class Upstream(Section):
     """What a classifier comes from: its data, its training, and the judges of its counterfactuals."""
 
-    seed: int = Field(ge=0, lt=2**32)
+    seed: Int = Field(ge=0, lt=2**32)
     paths: Paths
     data: Annotated[Mnist5k | Mnist | Npz, Field(discriminator="name")]
     model: Annotated[Cnn | KerasFile, Field(discriminator="name")]
@@ -153,19 +158,20 @@ class Variant(Upstream):
 
     @property
     def trained(self) -> Trained:
-        """Where it is kept: by what it is made from, not by where the user's files lie."""
+        """Where it is kept: by what it is made from and by which code, not by where the user's files lie."""
         asked = self.model_dump(mode="json", exclude={"swept", "paths"})
-        key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+        code = provenance.code("prepare", "train", "judges")
+        key = hashlib.sha256(json.dumps([asked, code], sort_keys=True).encode()).hexdigest()[:16]
         return Trained(artifacts.MODELS / key)
 
 
 class Params(Upstream):
     """All of params.yaml.
 
-    search: the hyperparameters of a method, with its name under `method`.
+    search: the hyperparameters of a method but for those that are swept, with its name under `method`.
     sweep: the axes, each a hyperparameter and its values; the axis `search` holds whole searches instead.
-    variants: the classifiers that are compared, where the sweep has axes over data, model or training; then the first
-    stands in the other sections too.
+    variants: the classifiers that are compared, where the sweep has axes over data, model or training; then one of
+    them, when all are there the first, stands in the other sections too: what the stages bring up to date.
     """
 
     search: dict[str, Any]
@@ -233,6 +239,9 @@ def from_config(
     compared = [_upstream(other) | {"swept": swept} for swept, other in variants]
     first = {name: compared[0][name] for name in Upstream.model_fields} if compared else _upstream(config)
     others = {key: value for key, value in config.items() if key not in first}
+    search = config.get("search")
+    if isinstance(search, Mapping):
+        others["search"] = {} if "search" in axes else {key: search[key] for key in search if key not in axes}
     return check(_with_numbers(others | first | {"sweep": dict(axes), "variants": compared}))
 
 
@@ -286,6 +295,10 @@ def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
 def check(raw: Mapping[str, Any]) -> Params:
     """Check a params.yaml that was read or composed. Raises InputError that names the first thing wrong."""
     params = checked(Params, raw)
+    if twice := sorted(params.search if "search" in params.sweep else params.search.keys() & params.sweep.keys()):
+        raise InputError(f"params.yaml: search.{twice[0]} has no effect, for it is swept; change `sweep`")
+    if params.variants and params not in map(params.of, params.variants):
+        raise InputError("params.yaml: its data, model or training is none of its variants; change them by a run")
     asked = [(chosen.name, repr(chosen)) for _, chosen in params.points()]
     kept = [variant.trained for variant in params.variants]
     if len(set(asked)) < len(asked) or len(set(kept)) < len(kept):

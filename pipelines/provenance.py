@@ -43,14 +43,14 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def code() -> dict[str, str]:
-    """The digest of each module that has a part in a number, by its `syntax`.
+def code(*stages: str) -> dict[str, str]:
+    """The digest of each module that has a part in what some stages of dvc.yaml make, by its `syntax`.
 
-    Which these are, DVC has to know too: the code that its stages up to the counterfactuals depend on.
+    Which these are, DVC has to know too: the code that the stages depend on.
     """
     root = Path(__file__).parents[1]
-    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    deciding = {path for name, stage in stages.items() if name != "report" for path in stage["deps"]}
+    described = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    deciding = {path for name in stages for path in described[name]["deps"]}
     sources = sorted(path for path in deciding if path.endswith(".py"))
     return {path: _sha256(syntax(root / path).encode()) for path in sources}
 
