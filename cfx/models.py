@@ -177,7 +177,7 @@ def rescaled(model: keras.Model, bounds: tuple[float, float], dataset: Dataset) 
 
     low, high = bounds
     # of float32, in which the model computes
-    if not (low < high and max(-low, high, high - low) <= np.finfo(np.float32).max):
+    if not (low < high and max(-low, high, high - low) <= float(np.finfo(np.float32).max)):
         raise InputError(f"model.bounds: need two finite numbers, low < high, not [{low}, {high}]")
     scale = (high - low) / (FEATURE_RANGE[1] - FEATURE_RANGE[0])
     in_front = keras.layers.Rescaling(scale, low - scale * FEATURE_RANGE[0], name="to_bounds")

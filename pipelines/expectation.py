@@ -12,9 +12,10 @@ import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from pydantic import ValidationError
 
 from cfx import data
 from cfx.errors import InputError
@@ -23,30 +24,41 @@ from cfx.result import Result
 from pipelines import cells, projection, provenance, store
 from pipelines.cells import Cell
 from pipelines.findings import Finding
-from pipelines.params import Params
+from pipelines.params import Params, Section
 from pipelines.terminal import console
 
 Json = dict[str, Any]
 
 # How many differences are told; all are in the comparison's file.
 _TOLD = 20
-_PARTS = ("parameters", "made_from", "counterfactuals", "findings", "sizes")
 # The tolerances are of numbers over so many counterfactuals or more; one over fewer has more room, by the square root.
 _MANY = 100
+
+
+class _Experiment(Section):
+    parameters: dict[str, str]
+    made_from: dict[str, str]
+    counterfactuals: dict[str, str]
+    findings: dict[str, float | None]
+    sizes: dict[str, int]
+
+
+class _Expected(Section):
+    tolerances: dict[str, dict[Literal["relative", "absolute"], float]]
+    made_with: dict[str, dict[str, Any]]
+    experiments: dict[str, _Experiment]
 
 
 def read(path: Path) -> Json:
     """What is expected. Raises InputError where the file is not there or not what `accept` writes."""
     try:
-        expected = json.loads(path.read_text())
-        parts = [expected[part] for part in ("tolerances", "made_with", "experiments")]
-        parts += [*parts[0].values(), *parts[1].values()]
-        parts += [one[part] for one in parts[2].values() for part in _PARTS]
-        if not all(isinstance(part, dict) for part in parts):
-            raise ValueError("holds a value where names are needed")
-        return expected
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"--expected: {path}: {error}; take the one from the repository") from error
+        return _Expected.model_validate_json(path.read_bytes()).model_dump()
+    except OSError as error:
+        raise InputError(f"--expected: {path}: {error.strerror}; take the one from the repository") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise InputError(f"--expected: {path}: {where}: {first['msg']}; take the one from the repository") from error
 
 
 def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], tolerances: Json) -> Json:

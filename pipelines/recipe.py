@@ -59,7 +59,9 @@ def command(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | None:
     for key, values in options.items():
         if key not in groups:
             names = [Path(value).name for value in values] if key in files else values
-            written.append(f"{key}={','.join(map(_written, names))}")
+            # of files with one name in several folders the folders tell which is which
+            shown = names if len(set(map(str, names))) == len(values) else values
+            written.append(f"{key}={','.join(map(_written, shown))}")
     is_sweep = any(len(values) > 1 for values in (*groups.values(), *options.values()))
     return shlex.join(["python", "-m", "pipelines.run", *(["-m"] if is_sweep else []), *written])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 from dvc.exceptions import CheckoutError, DvcException, ReproductionError
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.scm import SCMError
 
@@ -39,6 +40,8 @@ def bring_up_to_date(*stages: str, force: bool = False) -> None:
         _end_stages()
         raise
     except ReproductionError as error:
+        if isinstance(error.__cause__, LockError):
+            raise _busy(error.__cause__) from error
         code = re.search(r"exited with (-?\d+)$", str(error.__cause__))
         if code is None:
             raise
@@ -49,8 +52,16 @@ def bring_up_to_date(*stages: str, force: bool = False) -> None:
             raise SystemExit(2) from None
         print(f"{error}: {error.__cause__}", file=sys.stderr)
         raise SystemExit(1) from None
+    except LockError as error:
+        raise _busy(error) from error
     except DvcException as error:
         raise InputError(f"DVC: {' '.join(str(error).split())}; mend or remove the file it names") from error
+
+
+def _busy(error: LockError) -> InputError:
+    """What DVC says of another command that is at work on the same files."""
+    said = " ".join(str(error).split()).partition(" If there are no processes")[0]
+    return InputError(f"DVC: another command is at work in this folder ({said}); when it has ended, run the same again")
 
 
 def _opened() -> Repo:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -53,6 +54,8 @@ def find(name: str, uri: str) -> tuple[Path, Path]:
 
     Raises InputError where there is none.
     """
+    if not re.fullmatch(r"\w{1,64}", name, re.ASCII):
+        raise InputError(f"{name!r}: is no cell, row or run; see the column `cell` of {artifacts.TABLE}, or give a row")
     if (files := _files(name)) is not None:
         return files
     if name.isdecimal() and artifacts.TABLE.exists():

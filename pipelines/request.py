@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import hydra
+import yaml
 from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -90,7 +91,12 @@ def compose(arguments: Sequence[str]) -> Request:
         HydraConfig.instance().set_config(config)
         swept = _swept(config, given)
         axes = _axes(swept, same)
-        variants = [(values, _scientific(hydra.compose("config", [*same, *own]))) for values, own in _variants(swept)]
+        points = list(_variants(swept))
+        variants = [(values, _scientific(hydra.compose("config", [*same, *own]))) for values, own in points]
+        if points:
+            # what has no default, as the path of a file of the user's, is there at the points alone
+            config = hydra.compose("config", [*same, *points[0][1]], return_hydra_config=True)
+            HydraConfig.instance().set_config(config)
         _check_training(given, {section["model"]["name"] for _, section in variants} or {config.model.name})
         resolved = _resolved(config)
         choices = config.hydra.runtime.choices
@@ -255,7 +261,7 @@ def _hydra_errors() -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         message = str(error)
         if unknown := re.match(r"Could not override '([^']+)'", message):
             message = f"{unknown[1]}: no such option; `python -m pipelines.run --help` lists them"

@@ -9,6 +9,7 @@ The LaTeX tables have the rules of the package booktabs, and long ones need long
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -213,6 +214,8 @@ def latex(table: pd.DataFrame, caption: str, label: str, is_long: bool = False, 
         position_float=None if is_long else "centering",
     )
     packages = "booktabs,longtable" if is_long else "booktabs"
+    # a cell that begins so would be taken for an argument of the line before it
+    text = re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
     return f"% \\usepackage{{{packages}}}\n{text}"
 
 

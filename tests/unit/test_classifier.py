@@ -169,3 +169,12 @@ def test_a_classifier_does_not_keep_its_model_alive():
     del model
     gc.collect()
     assert alive() is None
+
+
+def test_several_sigmoids_are_refused_also_where_they_happen_to_sum_to_one():
+    confident = keras.layers.Dense(3, "sigmoid", kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((4,)), confident])
+    confident.bias.assign([20, -20, -20])
+    np.testing.assert_allclose(model(X).numpy().sum(axis=1), 1, atol=1e-6)
+    with pytest.raises(InputError, match="3 sigmoid outputs"):
+        Classifier(model, X)

@@ -123,3 +123,18 @@ def test_a_digest_is_told_as_far_as_it_tells_one_from_another(capsys):
     expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
     told = "  counterfactuals of target_class=1: abc was expected, 0123456789abcdef came out\n"
     assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("tolerances", {"l1": {"relative": "a"}}),
+        ("tolerances", {"l1": {"share": 0.1}}),
+        ("experiments", {"one": MADE | {"findings": {"all: l1": "ten"}}}),
+        ("experiments", {"one": MADE | {"sizes": {"all: l1": 0.5}}}),
+    ],
+)
+def test_a_value_that_cannot_be_compared_is_refused_before_anything_runs(tmp_path, part, value):
+    (tmp_path / "expected.json").write_text(json.dumps(expected() | {part: value}))
+    with pytest.raises(InputError, match=rf"expected\.json: {part}\..* take the one from the repository"):
+        expectation.read(tmp_path / "expected.json")

@@ -93,6 +93,8 @@ def test_files_that_are_no_model_are_refused_in_one_line(tmp_path, model):
         with pytest.raises(InputError, match=name) as raised:
             models.load(tmp_path / name)
         assert "\n" not in str(raised.value)
+    with pytest.raises(InputError, match=r"text\.keras: is no \.keras file, or not the whole of one; save it with"):
+        models.load(tmp_path / "text.keras")
 
 
 def test_a_model_that_carries_code_is_not_run(tmp_path):
@@ -195,7 +197,7 @@ def test_a_model_trained_on_other_bounds_gets_its_inputs_in_these(dataset, model
     )
 
 
-@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, float("inf")), (float("nan"), 1)])
+@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, float("inf")), (float("nan"), 1), (0, 1e39)])
 def test_bounds_of_a_model_that_are_no_range_are_refused(dataset, model, bounds):
     with pytest.raises(InputError, match=r"model\.bounds"):
         models.rescaled(model, bounds, dataset)

@@ -6,7 +6,7 @@ import yaml
 
 from cfx.errors import InputError
 from cfx.methods import Wachter
-from pipelines import artifacts, params
+from pipelines import artifacts, cells, params, provenance
 
 
 def raw(**changes):
@@ -171,3 +171,53 @@ def test_a_params_file_that_is_missing_or_no_yaml(tmp_path, monkeypatch):
     params.PATH.write_text(yaml.safe_dump({"seed": 0}))
     with pytest.raises(InputError, match="is missing"):
         params.read()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": True}, r"seed: .*not True"),
+        ({"training": {"epochs": True}}, r"training\.epochs: .*not True"),
+        ({"training": {"learning_rate": True}}, r"training\.learning_rate: .*not True"),
+        ({"instances": {"per_class": True}}, r"instances\.per_class: .*not True"),
+        ({"instances": {"index": [0, True]}}, r"instances\.index\.1: .*not True"),
+    ],
+)
+def test_true_and_false_are_no_numbers(changes, told):
+    with pytest.raises(InputError, match=f"^{told}"):
+        params.from_config(raw(**changes), {})
+
+
+def test_what_is_swept_stands_in_one_place_so_that_no_change_is_without_effect(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    searches = [{"method": "wachter"}, {"method": "primal_dual"}]
+    for axes, told in (({"target_class": [0, 1]}, "target_class"), ({"search": searches}, "method")):
+        params.write(params.from_config(raw(), axes))
+        changed = yaml.safe_load(params.PATH.read_text())
+        changed["search"] = {"method": "wachter", "target_class": 3}
+        params.PATH.write_text(yaml.safe_dump(changed))
+        with pytest.raises(InputError, match=rf"search\.{told} has no effect, for it is swept; change `sweep`"):
+            params.read()
+
+
+def test_a_model_to_train_that_is_none_of_those_to_compare_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params.write(params.from_config(raw(), {}, [({"seed": seed}, raw(seed=seed)) for seed in (0, 1)]))
+    text = params.PATH.read_text()
+    assert text.count("\nseed: 0\n") == 1
+    params.PATH.write_text(text.replace("\nseed: 0\n", "\nseed: 5\n"))
+    with pytest.raises(InputError, match="none of its variants"):
+        params.read()
+    params.PATH.write_text(text.replace("\nseed: 0\n", "\nseed: 1\n"))
+    with pytest.raises(InputError, match="not the first of its variants"):
+        cells.of_sweep(params.read())
+
+
+def test_a_model_that_other_code_has_made_is_another_one(monkeypatch):
+    (variant,) = params.from_config(raw(), {}, [({"seed": 0}, raw())]).variants
+    before = variant.trained
+    code = provenance.code("prepare", "train", "judges")
+    assert {"cfx/data.py", "cfx/models.py", "cfx/judges.py", "pipelines/train.py"} <= code.keys()
+    assert "cfx/search.py" not in code
+    monkeypatch.setattr(provenance, "code", lambda *stages: code | {"cfx/models.py": "other"})
+    assert variant.trained != before

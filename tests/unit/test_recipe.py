@@ -110,3 +110,12 @@ def test_it_does_not_say_how_to_train_where_nothing_is_trained(tmp_path, monkeyp
     told = command_of(asked, None) or ""
     assert "model.path=mine.keras" in told and "training" not in told
     assert asked_for(shlex.split(told)[3:]).search == asked.search
+
+
+def test_of_files_with_one_name_it_tells_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "images.npz").write_text(folder)
+    asked = asked_for(["-m", "data=npz", "data.path=one/images.npz,two/images.npz"])
+    assert "data.path='one/images.npz','two/images.npz'" in shlex.split(command_of(asked) or "")

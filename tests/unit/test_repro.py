@@ -1,8 +1,11 @@
 """How the driver takes what becomes of a DVC stage."""
 
 import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cfx.errors import InputError
@@ -50,3 +53,20 @@ def test_what_dvc_cannot_read_is_told_in_a_line(stage):
     Path("dvc.yaml").write_text("stages: [")
     with pytest.raises(InputError, match=r"DVC: .*mend or remove the file it names"):
         repro.bring_up_to_date("one")
+
+
+def test_another_command_of_dvc_is_told_in_a_line(stage):
+    subprocess.run(["git", "init", "-q"], check=True)
+    stage("sleep 60")
+    other = subprocess.Popen([sys.executable, "-m", "dvc", "repro"], stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while not (Path(".dvc/tmp/rwlock").exists() and "made" in Path(".dvc/tmp/rwlock").read_text()):
+            assert time.monotonic() < until and other.poll() is None
+            time.sleep(0.1)
+        with pytest.raises(InputError, match=r"another command is at work .*PID.*run the same again$"):
+            repro.bring_up_to_date("one")
+    finally:
+        for process in psutil.Process(other.pid).children(recursive=True):
+            process.kill()
+        other.wait()

@@ -157,3 +157,8 @@ def test_a_store_that_does_not_answer_is_said_in_one_line(monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
     line = refusal(monkeypatch, capfd, "a0b1", "--uri", "http://127.0.0.1:9")
     assert line.startswith("error: --uri: the MLflow store at http://127.0.0.1:9 does not answer")
+
+
+@pytest.mark.parametrize("name", ["../data", "target_class=1", "", ".", "%", "a" * 300])
+def test_what_can_be_no_cell_is_said_to_be_none(monkeypatch, capfd, name):
+    assert refusal(monkeypatch, capfd, name).startswith(f"error: {name!r}: is no cell, row or run; ")

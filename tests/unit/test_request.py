@@ -59,3 +59,21 @@ def test_how_to_train_is_refused_where_nothing_is_trained(given, tmp_path):
 )
 def test_a_sweep_is_called_by_what_was_named_and_the_axes_that_were_added(given, name):
     assert request.compose(["data=mnist_5k", *given]).name == name
+
+
+def test_files_without_a_default_may_be_swept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).write_text(name)
+    asked = request.compose(["-m", "data=npz", "data.path=a.npz,b.npz"])
+    assert [variant.swept for variant in asked.params.variants] == [{"data.path": "a.npz"}, {"data.path": "b.npz"}]
+    assert str(asked.params.paths.data) == "a.npz" and asked.name == "path"
+
+
+@pytest.mark.parametrize("text", ["instances:\n\tindex: [0]\n", "instances: [0\n", "seed: 0\nseed: 1\n"])
+def test_a_config_file_that_is_no_yaml_is_told_in_a_line(tmp_path, text):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"mine\.yaml") as refused:
+        request.compose(["--config-dir", str(tmp_path), "+experiment=mine", "data=mnist_5k"])
+    assert "\n" not in str(refused.value)

@@ -172,3 +172,9 @@ def test_text_in_a_latex_table_is_escaped() -> None:
     assert r"my\_axis & n \\" in text
     assert r"50\%\_\&\# & 1 \\" in text
     assert r"\$x\$ \{\textasciitilde \textasciicircum \textbackslash \} & 0.001 \\" in text
+
+
+def test_a_cell_of_a_latex_table_that_begins_as_an_argument_is_none() -> None:
+    text = tables.latex(pd.DataFrame({"target": ["[a]", "*b", "c [d] *"], "n": [1, 2, 3]}), "Caption.", "tab:x")
+    lines = text.splitlines()
+    assert r"{}[a] & 1 \\" in lines and r"{}*b & 2 \\" in lines and r"c [d] * & 3 \\" in lines
