@@ -312,9 +312,11 @@ def checked(kind: type[S], raw: Any, place: str = "") -> S:
         return kind.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        # a discriminated union puts the name of the chosen option into the location
+        # a discriminated union puts the name of the chosen option into the location, another one its kind: list[...]
         is_chosen = len(first["loc"]) > 2 and first["loc"][0] in ("data", "model")
-        parts = [str(part) for i, part in enumerate(first["loc"]) if not (is_chosen and i == 1)]
+        parts = [
+            str(part) for i, part in enumerate(first["loc"]) if not (is_chosen and i == 1) and "[" not in str(part)
+        ]
         given = (
             f", not {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden", "value_error") else ""
         )

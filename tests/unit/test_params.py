@@ -181,6 +181,7 @@ def test_a_params_file_that_is_missing_or_no_yaml(tmp_path, monkeypatch):
         ({"training": {"learning_rate": True}}, r"training\.learning_rate: .*not True"),
         ({"instances": {"per_class": True}}, r"instances\.per_class: .*not True"),
         ({"instances": {"index": [0, True]}}, r"instances\.index\.1: .*not True"),
+        ({"instances": {"classes": [True]}}, r"instances\.classes\.0: .*not True"),
     ],
 )
 def test_true_and_false_are_no_numbers(changes, told):
