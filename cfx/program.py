@@ -198,13 +198,15 @@ def _compile(
         lam_init=tf.zeros([0]),
         learning_rate=tf.zeros([0]),
     )
-    begin_graph = tf.function(begin, [settings_spec, tf.nest.map_structure(spec, none)], autograph=False)
+    # As concrete functions, of which TensorFlow does not count those of several models as one that is traced too often.
+    begin_spec = [settings_spec, tf.nest.map_structure(spec, none)]
+    begin_graph = tf.function(begin, begin_spec, autograph=False).get_concrete_function()
     batch, met = begin_graph(settings, none), no_path(0, 0, shape)
     batch_spec, met_spec = tf.nest.map_structure(spec, (batch, met))
     keep_spec, number_spec = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int32)
-    join_graph = tf.function(join, [batch_spec, keep_spec, batch_spec], autograph=False)
+    join_graph = tf.function(join, [batch_spec, keep_spec, batch_spec], autograph=False).get_concrete_function()
     run_spec = [settings_spec, batch_spec, met_spec, number_spec, number_spec]
-    run_graph = tf.function(run, run_spec, autograph=False, jit_compile=jit_compile)
+    run_graph = tf.function(run, run_spec, autograph=False, jit_compile=jit_compile).get_concrete_function()
     # A run without rows takes no step: what is left is to build the graph, which then counts in nobody's time.
     run_graph(settings, join_graph(batch, tf.zeros([0], tf.int64), batch), met, 0, 0)
     return Program(classifier, rough, module, jit_compile, begin_graph, join_graph, run_graph)

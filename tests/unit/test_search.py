@@ -174,6 +174,14 @@ def test_a_second_search_does_not_trace_the_model_again(x):
     assert alive() is None, "a compiled search keeps its model alive"
 
 
+def test_models_searched_one_after_the_other_are_not_warned_of(x, caplog):
+    for seed in range(6):
+        keras.utils.set_random_seed(seed)
+        model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2, "softmax")])
+        find_counterfactuals(model, x[:2], PrimalDual(max_iter=2))
+    assert [record.getMessage() for record in caplog.records] == []
+
+
 def test_a_search_is_of_the_layers_that_the_model_has_now(model, x):
     changed = keras.models.clone_model(model)
     changed.set_weights(model.get_weights())

@@ -106,7 +106,7 @@ def test_logits_of_named_classes_by_the_template(repository, tmp_path):
     with (report / "tables/counterfactuals.csv").open() as file:
         assert {row["cf_class"] for row in csv.DictReader(file)} <= set("01234")
     rows = [line.split() for line in done.stdout.splitlines() if " yes " in line]
-    assert rows[5][:7] == ["0", "ankle", "boot", "yes", "ankle", "boot", rows[5][6]] and len(rows) == 10
+    assert rows[5][:8] == ["0", "ankle", "boot", "yes", "T-shirt/top", "→", "ankle", "boot"] and len(rows) == 10
     card = json.loads((repository.path / "artifacts/data.json").read_text())
     assert (card["classes"], card["class_names"], card["input_shape"]) == (5, NAMES, [32, 32, 3])
 

@@ -20,7 +20,7 @@ def test_a_sweep_over_the_seed_trains_each_model_once_and_explains_all_of_them(s
     assert table["l1"].nunique() == 2 and table["found"].all()
     kept = [models.sha256(path) for path in sorted(repository.path.glob("models/*/model.keras"))]
     assert len(set(kept)) == 2
-    (parent,) = [run for run in repository.runs("sweep") if run.info.run_name == "counterfactuals"]
+    (parent,) = [run for run in repository.runs("sweep") if run.info.run_name == "seed"]
     children = [run for run in repository.runs("cell") if run.data.tags["mlflow.parentRunId"] == parent.info.run_id]
     assert {run.info.run_name for run in children} == {"seed=1", "seed=0"}
     assert {run.data.params["seed"] for run in children} == {"0", "1"}
