@@ -1,5 +1,6 @@
 """How the driver takes what becomes of a DVC stage."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -36,10 +37,15 @@ def test_a_folder_that_is_no_git_repository_is_worked_in(stage):
 
 def test_an_interrupt_of_a_stage_is_one_of_the_driver(stage):
     subprocess.run(["git", "init", "-q"], check=True)
-    for command in ("exit 130", "kill -INT $$"):
-        stage(command)
-        with pytest.raises(KeyboardInterrupt):
-            repro.bring_up_to_date("one")
+    # a shell starts what it runs in the background with interrupts ignored, and that is inherited
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for command in ("exit 130", "kill -INT $$"):
+            stage(command)
+            with pytest.raises(KeyboardInterrupt):
+                repro.bring_up_to_date("one")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_stage_that_refused_its_input_has_said_why(stage, capfd):
