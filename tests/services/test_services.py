@@ -11,6 +11,7 @@ import pytest
 
 from tests.services import daemon
 from tests.services.__main__ import ROOT, home
+from tests.services.test_launchers import wait_for
 
 pytestmark = pytest.mark.service
 
@@ -37,7 +38,9 @@ def test_a_job_that_was_cancelled_is_in_the_accounts(slurm):
     job = slurm("sbatch", "--parsable", "--output=/dev/null", "--wrap", "sleep 60").strip()
     slurm("scancel", job)
     slurm("srun", f"--dependency=afterany:{job}", "true")
-    assert slurm("sacct", "--allocations", "--noheader", "--format=State%40", f"--jobs={job}").split()[0] == "CANCELLED"
+    # the accounts are told after the queue
+    said = ("sacct", "--allocations", "--noheader", "--format=State%40", f"--jobs={job}")
+    wait_for(lambda: slurm(*said).split()[:1] == ["CANCELLED"])
 
 
 def test_postgres_asks_for_the_password(postgres_url):
