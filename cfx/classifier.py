@@ -40,7 +40,8 @@ class Classifier:
 
         Raises:
             InputError: the model does not take x or does not run inside a graph, or what it gives is not finite, not
-                of shape (n, classes), of one class only, or may be read both as logits and as probabilities.
+                of shape (n, classes), of one class only, of several sigmoid units, or may be read both as logits and as
+                probabilities.
         """
         if outputs not in get_args(Outputs):
             raise InputError(f"outputs must be one of {', '.join(get_args(Outputs))}, got {outputs!r}")

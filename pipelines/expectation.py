@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import PositiveInt, ValidationError
 
 from cfx import data
 from cfx.errors import InputError
@@ -40,7 +40,7 @@ class _Experiment(Section):
     made_from: dict[str, str]
     counterfactuals: dict[str, str]
     findings: dict[str, float | None]
-    sizes: dict[str, int]
+    sizes: dict[str, PositiveInt]
 
 
 class _Expected(Section):
@@ -108,8 +108,8 @@ def compare(made: Mapping[str, Json], expected: Json) -> pd.DataFrame:
     """One row a difference: experiment, what, expected, made, and whether it counts."""
     is_here = _place(expected["made_with"]) == _place(made_with())
     rows = []
-    for name in (name for name in made if name in expected["experiments"]):
-        rows += [(name, *row) for row in _differences(expected["experiments"][name], made[name], expected, is_here)]
+    for name, then, now in _known(made, expected):
+        rows += [(name, *row) for row in _differences(then, now, expected, is_here)]
     return pd.DataFrame(rows, columns=["experiment", "what", "expected", "made", "counts"]).astype({"counts": bool})
 
 
@@ -141,15 +141,21 @@ def causes(made: Mapping[str, Json], expected: Json) -> Iterator[str]:
     """In what differs what the expected and the made came from, a line each."""
     for part, then in expected["made_with"].items():
         yield from (f"{part}: {line}" for line in provenance.changes(then, made_with()[part]))
-    for name in (name for name in made if name in expected["experiments"]):
+    for name, then, now in _known(made, expected):
         for part in ("parameters", "made_from"):
-            then, now = expected["experiments"][name][part], made[name][part]
-            yield from (f"{name}: {line}" for line in provenance.changes(then, now))
+            yield from (f"{name}: {line}" for line in provenance.changes(then[part], now[part]))
 
 
 def number(value: float) -> float | None:
     """As JSON has it, which knows no NaN."""
     return None if math.isnan(value) else value
+
+
+def _known(made: Mapping[str, Json], expected: Json) -> Iterator[tuple[str, Json, Json]]:
+    """Of each experiment that was made and is expected: its name, what is expected and what was made."""
+    for name, now in made.items():
+        if name in expected["experiments"]:
+            yield name, expected["experiments"][name], now
 
 
 def _differences(then: Json, now: Json, expected: Json, is_here: bool) -> Iterator[tuple[str, Any, Any, bool]]:

@@ -29,7 +29,7 @@ _SOURCES = ("--", ".", ":!params.yaml", ":!dvc.lock")
 # Of files that git does not track the record of each cell has some bytes of text, far more than new modules have and
 # less than most data, and of the others so many digests, one for each.
 _TEXT, _NAMED = 2**18, 20
-# The environment variables by which TensorFlow and oneDNN take other kernels, which round otherwise.
+# The environment variables by which TensorFlow and oneDNN take other kernels or threads, which round otherwise.
 _KERNELS = (
     *("ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_MAX_CPU_ISA", "DNNL_DEFAULT_FPMATH_MODE"),
     *("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS"),

@@ -58,10 +58,11 @@ def command(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | None:
     written = [f"{name}={','.join(chosen)}" for name, chosen in groups.items()]
     for key, values in options.items():
         if key not in groups:
-            names = [Path(value).name for value in values] if key in files else values
-            # of files with one name in several folders the folders tell which is which
-            shown = names if len(set(map(str, names))) == len(values) else values
-            written.append(f"{key}={','.join(map(_written, shown))}")
+            if key in files:
+                names = [Path(value).name for value in values]
+                # of files with one name in several folders the folders tell which is which
+                values = names if len(set(names)) == len(names) else values
+            written.append(f"{key}={','.join(map(_written, values))}")
     is_sweep = any(len(values) > 1 for values in (*groups.values(), *options.values()))
     return shlex.join(["python", "-m", "pipelines.run", *(["-m"] if is_sweep else []), *written])
 

@@ -92,11 +92,11 @@ def compose(arguments: Sequence[str]) -> Request:
         swept = _swept(config, given)
         axes = _axes(swept, same)
         points = list(_variants(swept))
-        variants = [(values, _scientific(hydra.compose("config", [*same, *own]))) for values, own in points]
-        if points:
+        composed = [hydra.compose("config", [*same, *own], return_hydra_config=True) for _, own in points]
+        variants = [(values, _scientific(one)) for (values, _), one in zip(points, composed, strict=True)]
+        if composed:
             # what has no default, as the path of a file of the user's, is there at the points alone
-            config = hydra.compose("config", [*same, *points[0][1]], return_hydra_config=True)
-            HydraConfig.instance().set_config(config)
+            config = composed[0]
         _check_training(given, {section["model"]["name"] for _, section in variants} or {config.model.name})
         resolved = _resolved(config)
         choices = config.hydra.runtime.choices

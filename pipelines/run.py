@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cfx.errors import InputError
-from pipelines import artifacts, cells, explain, job, params, request, store, tables
+from pipelines import artifacts, cells, explain, job, params, request, store
 from pipelines.cells import Cell
 from pipelines.follow import following
 from pipelines.launch import CONF, fan_out, prefer_presets
@@ -138,6 +138,8 @@ def train(chosen: Params) -> None:
 
 def show(planned: list[Cell], uri: str, comparison: str) -> None:
     """Print what was found, what failed, and where to look at it."""
+    from pipelines import tables
+
     table = tables.of_counterfactuals(planned, pd.read_parquet(artifacts.TABLE))
     if len(table):
         show_table(tables.named(planned, table), tables.axes(planned))

@@ -132,6 +132,7 @@ def test_a_digest_is_told_as_far_as_it_tells_one_from_another(capsys):
         ("tolerances", {"l1": {"share": 0.1}}),
         ("experiments", {"one": MADE | {"findings": {"all: l1": "ten"}}}),
         ("experiments", {"one": MADE | {"sizes": {"all: l1": 0.5}}}),
+        ("experiments", {"one": MADE | {"sizes": {"all: l1": 0}}}),
     ],
 )
 def test_a_value_that_cannot_be_compared_is_refused_before_anything_runs(tmp_path, part, value):

@@ -73,6 +73,7 @@ def test_another_command_of_dvc_is_told_in_a_line(stage):
         with pytest.raises(InputError, match=r"another command is at work .*PID.*run the same again$"):
             repro.bring_up_to_date("one")
     finally:
-        for process in psutil.Process(other.pid).children(recursive=True):
-            process.kill()
+        if other.poll() is None:
+            for process in psutil.Process(other.pid).children(recursive=True):
+                process.kill()
         other.wait()
