@@ -1,0 +1,211 @@
+"""What every search method has in common: the problem that it is given, and the two forms that it may take.
+
+A method is one module with one class: a frozen dataclass whose fields are its hyperparameters, with their meaning, unit
+and range beside them, and whose functions search. It is found by the name of its module (`cfx.methods`), or lies in a
+file of the user's (`cfx.own`). It takes one of two forms:
+
+- `StepMethod`: pure functions on tensors with a leading row dimension, which the engine (`cfx.program`) compiles.
+- `ArrayMethod`: one function from a `cfx.problem.Problem` to counterfactuals, in numpy or any other library.
+
+The engine, not the method, decides what is found: by the caller's own model, in float32, inside the feature range. This
+module is plain data, so that a configuration can check hyperparameters without importing TensorFlow.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cfx.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from cfx.point import Best, Point, Row
+    from cfx.problem import Problem
+
+TargetClass = str | int
+"""`"other"` (any class but the predicted one), `"same"` (the predicted class), or a class, 0 or above."""
+
+Precision = Literal["float32", "bfloat16"]
+
+# The largest whole number that a compiled search can count to.
+_MOST = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """The problem that every method solves. Sequences give one value a row, so that one batch can hold several cells.
+
+    Raises InputError where a value is outside its range. Whether a class exists, and whether a sequence has as many
+    values as there are instances, only `find_counterfactuals` can tell.
+    """
+
+    name: ClassVar[str]
+    """By which it is asked for, and which the column `method` holds: the name of its module."""
+
+    PER_ROW: ClassVar[tuple[str, ...]] = ("target_class",)
+    """The fields that may hold one value a row."""
+
+    target_class: TargetClass | Sequence[TargetClass] = "other"
+    """Where the counterfactual is to lie. Text that is a number, such as "3", counts as that class."""
+
+    target_proba: float = 1.0
+    """The probability f_t wanted of the target class, in (0, 1]. For `other`, f_t is that of the likeliest class
+    other than the original one."""
+
+    tol: float = 0.01
+    """How far f_t may be from `target_proba`, in (0, 1): a counterfactual has |f_t - target_proba| <= tol."""
+
+    feature_range: tuple[ArrayLike, ArrayLike] = (-0.5, 0.5)
+    """The lowest and the highest value of a feature: two numbers, or two arrays that broadcast to an instance."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Name the method after its module."""
+        super().__init_subclass__(**keywords)
+        cls.name = cls.__module__.rpartition(".")[2]
+
+    def __post_init__(self) -> None:
+        """Check the ranges, and turn what a configuration file may hand over into plain Python values."""
+        targets = _values(self.target_class)
+        self._set("target_class", tuple(map(_target, targets)) if targets is not None else _target(self.target_class))
+        self._check_number("target_proba", lambda value: 0 < value <= 1, "in (0, 1]")
+        self._check_number("tol", lambda value: 0 < value < 1, "in (0, 1)")
+        self._set("feature_range", _feature_range(self.feature_range))
+
+    def _set(self, field: str, value: object) -> None:
+        object.__setattr__(self, field, value)
+
+    def _check_number(self, field: str, is_valid: Callable[[float], bool], wanted: str) -> None:
+        """Raise InputError unless a field is a number for which `is_valid` holds, or a sequence of such in PER_ROW."""
+        given = getattr(self, field)
+        values = _values(given) if field in self.PER_ROW else None
+        numbers = [_float(value) for value in (values if values is not None else [given])]
+        for number, value in zip(numbers, values if values is not None else [given], strict=True):
+            if number is None or not np.isfinite(number) or not is_valid(number):
+                raise InputError(f"{field} must be {wanted}, got {value!r}: give a number in that range")
+        self._set(field, tuple(numbers) if values is not None else numbers[0])
+
+    def _check_whole_number(self, field: str, least: int = 1, most: int = _MOST) -> None:
+        """Raise InputError unless a field is a whole number in [least, most]."""
+        value = getattr(self, field)
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+            raise InputError(f"{field} must be a whole number from {least:,} to {most:,}, got {value!r}")
+        self._set(field, int(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMethod(Method):
+    """A method as pure functions on tensors, which the engine compiles into one graph for rows that step together.
+
+    The four functions are static: what they need of the hyperparameters is in `settings`, the method's numbers as
+    scalar tensors under their own names (`settings.max_iter` int32, `settings.tol` float32), with `settings.low` and
+    `settings.high` for the feature range. `row`, `point` and `best` are those of `cfx.point`. The state is a NamedTuple
+    of tensors (n, ...) with at least
+
+        x         (n, *shape) float32, where the row stands, inside the feature range; `start` puts the instance there
+        lam       (n,) float32, the weight of the L1 distance there
+        lam_step  (n,) int32, the place in the path of a counterfactual met there, below 0 to keep none
+        done      (n,) bool, the row has ended: what else it holds no longer matters, and needs no mask
+    """
+
+    PER_ROW: ClassVar[tuple[str, ...]] = ("target_class", "lam_init", "learning_rate")
+
+    max_iter: int
+    """The most steps (one forward and one gradient pass each) that a row may take, per lambda where a method goes
+    through several; 1 or above."""
+
+    lam_init: float | Sequence[float]
+    """The weight of the L1 distance against the prediction loss that the search starts from, above 0."""
+
+    learning_rate: float | Sequence[float]
+    """The size of the first steps, above 0, in units of the input."""
+
+    precision: Precision = "float32"
+    """Of the steps. `bfloat16`, for Sequential and functional Keras models, was 1.1 to 1.6 times as fast on a CPU with
+    AMX; other processors were not measured. What is a counterfactual is always decided in float32."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges of what every step method has; every whole number is at least 1."""
+        super().__post_init__()
+        for field in ("lam_init", "learning_rate"):
+            self._check_number(field, lambda value: value > 0, "> 0")
+        for field in fields(self):
+            if field.type in (int, "int"):
+                self._check_whole_number(field.name)
+        if self.precision not in get_args(Precision):
+            raise InputError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+
+    @staticmethod
+    @abstractmethod
+    def path_length(settings: Any) -> Any:
+        """How many points of a row `Result.path` may hold; `settings` may be the method itself, too."""
+
+    @staticmethod
+    @abstractmethod
+    def start(settings: Any, row: Row) -> Any:
+        """The state of rows that have not taken a step."""
+
+    @staticmethod
+    @abstractmethod
+    def loss(settings: Any, row: Row, state: Any, logits: tf.Tensor) -> tf.Tensor:
+        """What the gradient at `state.x` is taken of, (n,)."""
+
+    @staticmethod
+    @abstractmethod
+    def step(settings: Any, row: Row, state: Any, point: Point, best: Best) -> Any:
+        """The next state, from what is known at `state.x` and so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayMethod(Method):
+    """A method as one function on arrays: for baselines, for latent-space methods, for other people's libraries."""
+
+    @abstractmethod
+    def search(self, problem: Problem) -> np.ndarray:
+        """Counterfactuals (n, *shape) of the n instances of a problem; where none is found, the instance itself."""
+
+
+def _values(given: object) -> list[Any] | None:
+    """The values of a per-row field, or None where it has one value for all rows."""
+    if isinstance(given, np.ndarray):
+        return list(given) if given.ndim else None
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else None
+
+
+def _float(value: object) -> float | None:
+    if isinstance(value, bool | str | None):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def _target(value: object) -> TargetClass:
+    if isinstance(value, str) and value in ("other", "same"):
+        return value
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    raise InputError(f'target_class must be "other", "same" or a class (0, 1, ...), got {value!r}')
+
+
+def _feature_range(given: object) -> tuple[Any, Any]:
+    bounds = _values(given)
+    if bounds is None or len(bounds) != 2:
+        raise InputError(f"feature_range must be two values, the lowest and the highest, got {given!r}")
+    try:
+        low, high = (np.asarray(bound, np.float32) for bound in bounds)
+        ordered = np.all(np.isfinite(low) & np.isfinite(high) & (low < high))
+    except (TypeError, ValueError):
+        raise InputError(f"feature_range must be two numbers or two arrays of one shape, got {given!r}") from None
+    if not ordered:
+        raise InputError(f"feature_range must go from low to a higher value, got {given!r}")
+    return tuple(float(bound) if np.ndim(bound) == 0 else np.asarray(bound, np.float32) for bound in bounds)  # type: ignore[return-value]
