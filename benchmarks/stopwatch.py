@@ -14,15 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines import cells, explain, job, params, repro, run, store, tracking
+from pipelines import dvc, run
+from pipelines.cells import plan, store
+from pipelines.config import schema
+from pipelines.launching import job
+from pipelines.stages import explain
+from pipelines.tracking import client
 
 PARTS = {
     "the search": [(explain, "search")],
     "judges": [(explain, "measure")],
     "store": [(store, "keep")],
-    "planning": [(params, "read"), (cells, "of_sweep"), (cells, "identity")],
-    "MLflow": [(tracking, name) for name in ("connect", "parent_run", "log_cell", "bring_in_line", "links")]
-    + [(tracking, "log_outcome"), (tracking, "close")],
+    "planning": [(schema, "read"), (plan, "of_sweep"), (plan, "identity")],
+    "MLflow": [(client, name) for name in ("connect", "parent_run", "log_cell", "bring_in_line", "links")]
+    + [(client, "log_outcome"), (client, "close")],
     "a job, the rest": [(job, "run")],
     "Hydra": [(run, "fan_out")],
 }
@@ -35,8 +40,8 @@ def main() -> int:
     for part, functions in PARTS.items():
         for module, name in functions:
             setattr(module, name, timed(part, getattr(module, name)))
-    bring_up_to_date = repro.bring_up_to_date
-    repro.bring_up_to_date = lambda *stages, **how: timed(f"DVC, {stages[0]}", bring_up_to_date)(*stages, **how)
+    bring_up_to_date = dvc.bring_up_to_date
+    dvc.bring_up_to_date = lambda *stages, **how: timed(f"DVC, {stages[0]}", bring_up_to_date)(*stages, **how)
     code = timed("the rest", run.main)()
     Path(file).write_text(json.dumps({part: taken.tolist() for part, taken in spent.items()}))
     return code

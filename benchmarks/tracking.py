@@ -14,8 +14,8 @@ import pandas as pd
 from cfx.data import Dataset
 from cfx.methods import Wachter
 from cfx.result import LambdaPath, Result
-from pipelines import artifacts, store
-from pipelines.cells import Cell
+from pipelines.cells import paths, store
+from pipelines.cells.plan import Cell
 
 COUNTERFACTUALS = 10_000
 
@@ -28,18 +28,18 @@ def main():
 
 def measure(count):
     """Log `count` cells that have the counterfactuals between them; returns the seconds that it took."""
-    from pipelines import tracking
+    from pipelines.tracking import client
 
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            mlflow = tracking.connect(f"sqlite:///{folder}/mlflow.db", folder, "benchmark", "http://127.0.0.1:5000")
+            mlflow = client.connect(f"sqlite:///{folder}/mlflow.db", folder, "benchmark", "http://127.0.0.1:5000")
             parent = mlflow.client.create_run(mlflow.experiment_id).info.run_id
             sweep = make(count, COUNTERFACTUALS // count)
             start = time.perf_counter()
             for cell in sweep:
-                tracking.log_cell(mlflow, parent, cell)
+                client.log_cell(mlflow, parent, cell)
             seconds = time.perf_counter() - start
             last = mlflow.client.search_runs([mlflow.experiment_id], "tags.`cfx.kind` = 'cell'", max_results=1)[0]
             logged = mlflow.client.get_metric_history(last.info.run_id, "per_instance/l1")
@@ -54,12 +54,12 @@ def make(cells, instances):
     random = np.random.default_rng(0)
     x = random.uniform(-0.5, 0.5, (instances, 28, 28, 1)).astype(np.float32)
     y = np.arange(instances) % 10
-    Dataset(x, y, x, y).save(artifacts.DATA)
+    Dataset(x, y, x, y).save(paths.DATA)
     made = []
     for number in range(cells):
         method = Wachter(lam_init=0.1 + number)
         swept = {"lam_init": method.lam_init}
-        cell = Cell(f"{number:032}", {}, swept, method, tuple(range(instances)), artifacts.LATEST)
+        cell = Cell(f"{number:032}", {}, swept, method, tuple(range(instances)), paths.LATEST)
         measures = pd.DataFrame({name: random.uniform(size=instances) for name in ("im1", "im2", "oracle")})
         now = "2026-01-01T00:00:00.000+00:00"
         store.keep(cell.id, result(cell, x, random), measures, {"host": "here", "started": now, "finished": now})

@@ -29,26 +29,16 @@ import pandas as pd
 
 from cfx.errors import InputError
 from cfx.files import replacing
-from pipelines import (
-    artifacts,
-    cells,
-    expectation,
-    findings,
-    gallery,
-    params,
-    prepare,
-    report,
-    request,
-    run,
-    store,
-    tables,
-)
-from pipelines.cells import Cell
-from pipelines.launch import CONF
-from pipelines.params import Params
+from pipelines import run
+from pipelines.cells import paths, plan, store
+from pipelines.cells.plan import Cell
+from pipelines.config import CONF, compose, schema
+from pipelines.config.schema import Params
+from pipelines.reporting import expectation, findings, gallery, tables
+from pipelines.stages import prepare, report
 from pipelines.terminal import console
 
-FOLDER = artifacts.ROOT / "paper"
+FOLDER = paths.ROOT / "paper"
 EXPERIMENTS = ("cf_mnist", "targets_100", "sensitivity", "seeds")
 # What the table of a paper has room for; all is in findings.csv.
 _COLUMNS = ("validity", "l1", "quality/l0", "quality/im1", "quality/oracle")
@@ -71,7 +61,7 @@ def main() -> int:
         expected = expectation.read(options.expected)
         if options.accept:
             expectation.check_origin(expected, chosen)
-        asked = {name: request.compose([f"+experiment={name}", *overrides]) for name in chosen}
+        asked = {name: compose.compose([f"+experiment={name}", *overrides]) for name in chosen}
         check(sweep.params for sweep in asked.values())
         made = {}
         for name, sweep in asked.items():
@@ -94,7 +84,7 @@ def main() -> int:
 def check(sweeps: Iterable[Params]) -> None:
     """Check all sweeps against their data, so that what is wrong with the last one is told before the first one runs.
 
-    Raises InputError as `prepare.load` and `cells.check` do.
+    Raises InputError as `prepare.load` and `plan.check` do.
     """
     known: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
     for chosen in sweeps:
@@ -102,18 +92,18 @@ def check(sweeps: Iterable[Params]) -> None:
             key = repr((one.data, one.paths.data))
             if key not in known:
                 known[key] = _data(one)
-            cells.check(one, *known[key])
+            plan.check(one, *known[key])
 
 
 def gather(name: str, command: str, tolerances: dict[str, Any]) -> dict[str, Any]:
     """Write the folder of the experiment that the artefacts hold; returns what is to be expected of a repetition."""
-    chosen = params.read()
-    sweep = cells.of_sweep(chosen)
-    table = tables.of_counterfactuals(sweep, pd.read_parquet(artifacts.TABLE))
+    chosen = schema.read()
+    sweep = plan.of_sweep(chosen)
+    table = tables.of_counterfactuals(sweep, pd.read_parquet(paths.TABLE))
     axes = tables.axes(sweep)
     found = findings.of_experiment(table, axes)
     with replacing(FOLDER / name) as folder:
-        shutil.copytree(artifacts.REPORT, folder, ignore=shutil.ignore_patterns("index.html", "runs.json"))
+        shutil.copytree(paths.REPORT, folder, ignore=shutil.ignore_patterns("index.html", "runs.json"))
         findings.frame(found).to_csv(folder / "findings.csv", index=False)
         (folder / "findings.tex").write_text(_latex(sweep, found), encoding="utf-8")
         pictures, all_cells = gallery.files(gallery.chosen(sweep, table)), [cell.id for cell in sweep]

@@ -25,8 +25,9 @@ import pandas as pd
 
 from cfx.errors import InputError
 from cfx.result import Result
-from pipelines import artifacts, provenance, recipe, store
-from pipelines.params import FILES
+from pipelines.cells import paths, provenance, store
+from pipelines.config.command import command_line
+from pipelines.config.schema import FILES
 from pipelines.terminal import user_errors
 
 
@@ -55,17 +56,17 @@ def find(name: str, uri: str) -> tuple[Path, Path]:
     Raises InputError where there is none.
     """
     if not re.fullmatch(r"\w{1,64}", name, re.ASCII):
-        raise InputError(f"{name!r}: is no cell, row or run; see the column `cell` of {artifacts.TABLE}, or give a row")
+        raise InputError(f"{name!r}: is no cell, row or run; see the column `cell` of {paths.TABLE}, or give a row")
     if (files := _files(name)) is not None:
         return files
-    if name.isdecimal() and artifacts.TABLE.exists():
-        rows = pd.read_parquet(artifacts.TABLE, columns=["cell"])["cell"]
+    if name.isdecimal() and paths.TABLE.exists():
+        rows = pd.read_parquet(paths.TABLE, columns=["cell"])["cell"]
         if int(name) < len(rows):
             return find(rows[int(name)], uri)
     # a cell or a row needs no MLflow, which takes seconds to import
-    from pipelines import tracking
+    from pipelines.tracking import client
 
-    cell = tracking.cell_of(uri, name)
+    cell = client.cell_of(uri, name)
     if cell is None:
         raise InputError(f"{name}: is no cell and no row here, nor the run of a cell in {uri}")
     if (files := _files(cell)) is None:
@@ -75,7 +76,7 @@ def find(name: str, uri: str) -> tuple[Path, Path]:
 
 def _files(cell: str) -> tuple[Path, Path] | None:
     """Of a cell among the artefacts, or else in the store."""
-    collected = artifacts.RESULTS / f"{cell}.json", artifacts.RESULTS / f"{cell}.npz"
+    collected = paths.RESULTS / f"{cell}.json", paths.RESULTS / f"{cell}.npz"
     stored = store.record_path(cell), store.result_path(cell)
     return next((files for files in (collected, stored) if files[0].is_file()), None)
 
@@ -152,8 +153,8 @@ def compare(asked: Mapping[str, Any], record: Mapping[str, Any], expected: Resul
     print(shlex.join(["python", *command]), flush=True)
     if subprocess.run([sys.executable, *command], cwd=clone).returncode:
         raise InputError(f"{record['cell']}: the command failed in a clone of {record['commit']}; see above")
-    (again,) = [json.loads(path.read_text()) for path in (clone / artifacts.RESULTS).glob("*.json")]
-    found = Result.load(clone / artifacts.RESULTS / f"{again['cell']}.npz")
+    (again,) = [json.loads(path.read_text()) for path in (clone / paths.RESULTS).glob("*.json")]
+    found = Result.load(clone / paths.RESULTS / f"{again['cell']}.npz")
     is_equal = found.x.tobytes() == expected.x.tobytes()
     furthest = "" if found.x.shape != expected.x.shape else f", by {np.abs(found.x - expected.x).max():.2g} at most"
     print("the counterfactuals are equal, bit for bit" if is_equal else f"the counterfactuals differ{furthest}")
@@ -165,7 +166,7 @@ def compare(asked: Mapping[str, Any], record: Mapping[str, Any], expected: Resul
 
 def _command(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | None) -> str:
     """By the defaults of the clone, and not by today's."""
-    told = recipe.command(asked, None if clone is None else clone / "conf")
+    told = command_line(asked, None if clone is None else clone / "conf")
     if told is None:
         raise InputError(f"{record['cell']}: no command line says its parameters; they stand in its record")
     return told

@@ -21,12 +21,15 @@ from rich.table import Table
 from rich.text import Text
 
 from cfx.errors import InputError
-from pipelines import artifacts, cells, explain, job, params, request, store
-from pipelines.cells import Cell
-from pipelines.follow import following
-from pipelines.launch import CONF, fan_out, prefer_presets
-from pipelines.params import Params
-from pipelines.request import Request
+from pipelines.cells import paths, plan, store
+from pipelines.cells.plan import Cell
+from pipelines.config import CONF, compose, schema
+from pipelines.config.compose import Request
+from pipelines.config.schema import Params
+from pipelines.launching import job
+from pipelines.launching.fan_out import fan_out, prefer_presets
+from pipelines.progress import following
+from pipelines.stages import explain
 from pipelines.terminal import console, user_errors
 
 RUN_LOCK = Path(".run.lock")
@@ -37,20 +40,20 @@ ROWS = 50
 def main() -> int:
     """Run what the command line asks for; returns the exit code."""
     arguments = sys.argv[1:]
-    options = request.options(arguments)
+    options = compose.options(arguments)
     if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
         prefer_presets()
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job.run)()
         return 0
     with driving():
-        return sweep(request.compose(arguments))
+        return sweep(compose.compose(arguments))
 
 
 @contextmanager
 def driving() -> Iterator[None]:
     """What every driver does around its sweeps: hold the folder, tell mistakes in a line, and end politely if asked.
 
-    A second run at the same time would change params.yaml and the artefacts under the first.
+    A second run at the same time would change schema.yaml and the artefacts under the first.
     """
     prefer_presets()
     # an end that is asked for politely is an interrupt, also where a shell has a background job ignore it
@@ -59,7 +62,7 @@ def driving() -> Iterator[None]:
     with user_errors():
         try:
             with filelock.FileLock(RUN_LOCK, timeout=0):
-                with artifacts.held():
+                with paths.held():
                     pass  # no stage that a killed driver has left is at work
                 yield
         except filelock.Timeout:
@@ -72,13 +75,15 @@ def driving() -> Iterator[None]:
 def sweep(asked: Request) -> int:
     """Compute what is missing of the sweep and show all of it; returns the exit code."""
     # imported when the input is known to be good: they cost seconds
-    from pipelines import report, repro, tracking
+    from pipelines import dvc
+    from pipelines.stages import report
+    from pipelines.tracking import client
 
-    mlflow = tracking.connect(**asked.tracking)
-    with repro.all_or_nothing():
+    mlflow = client.connect(**asked.tracking)
+    with dvc.all_or_nothing():
         train(asked.params)
-        planned = cells.of_sweep(asked.params)
-    run = tracking.parent_run(mlflow, planned, asked.params, asked.name, asked.command)
+        planned = plan.of_sweep(asked.params)
+    run = client.parent_run(mlflow, planned, asked.params, asked.name, asked.command)
     parent = run.info.run_id
     explain.adopt(planned)
     missing = [cell for cell in planned if not store.has(cell.id)]
@@ -88,66 +93,66 @@ def sweep(asked: Request) -> int:
         if missing:
             with following(missing):
                 fan_out(missing, parent, asked.launch, asked.launcher, asked.overrides)
-        if cells.sweep_sha256(cells.of_sweep(params.read())) != cells.sweep_sha256(planned):
+        if plan.sweep_sha256(plan.of_sweep(schema.read())) != plan.sweep_sha256(planned):
             raise InputError("params.yaml, the data or the classifier was changed meanwhile; run the same again")
         is_complete = all(store.has(cell.id) for cell in planned)
         if is_complete:
-            repro.bring_up_to_date("explain")
+            dvc.bring_up_to_date("explain")
         else:
             explain.collect(planned)
-        tracking.bring_in_line(mlflow, parent, planned)
-        report.link(tracking.links(mlflow, parent, planned))
+        client.bring_in_line(mlflow, parent, planned)
+        report.link(client.links(mlflow, parent, planned))
         if is_complete:
-            repro.bring_up_to_date("report")
+            dvc.bring_up_to_date("report")
             if not report.is_linked():
-                repro.bring_up_to_date("report", force=True)
+                dvc.bring_up_to_date("report", force=True)
             status = "FINISHED"
         else:
             report.main()
         if run.info.status != "FINISHED":
-            tracking.log_outcome(mlflow, parent)
+            client.log_outcome(mlflow, parent)
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
         try:
-            tracking.bring_in_line(mlflow, parent, planned)
+            client.bring_in_line(mlflow, parent, planned)
         finally:
-            tracking.close(mlflow, parent, status)
-    show(planned, asked.tracking["uri"], tracking.comparison(mlflow, parent))
+            client.close(mlflow, parent, status)
+    show(planned, asked.tracking["uri"], client.comparison(mlflow, parent))
     return 0 if status == "FINISHED" else 1
 
 
 def train(chosen: Params) -> None:
     """Bring the data, the classifier and the judges up to date, of all variants if the sweep has some."""
-    from pipelines import repro
+    from pipelines import dvc
 
     def bring(asked: Params) -> None:
-        params.write(asked)
-        repro.bring_up_to_date("prepare")
-        cells.check(asked, *cells.prepared(artifacts.LATEST))
-        repro.bring_up_to_date("train", "judges")
+        schema.write(asked)
+        dvc.bring_up_to_date("prepare")
+        plan.check(asked, *plan.prepared(paths.LATEST))
+        dvc.bring_up_to_date("train", "judges")
 
-    # the first variant comes last: it is the one that stays in params.yaml and in the artefacts
+    # the first variant comes last: it is the one that stays in schema.yaml and in the artefacts
     for variant in reversed(chosen.variants):
         bring(chosen.of(variant))
-        artifacts.LATEST.keep(variant.trained)
+        paths.LATEST.keep(variant.trained)
     if not chosen.variants:
         bring(chosen)
 
 
 def show(planned: list[Cell], uri: str, comparison: str) -> None:
     """Print what was found, what failed, and where to look at it."""
-    from pipelines import tables
+    from pipelines.reporting import tables
 
-    table = tables.of_counterfactuals(planned, pd.read_parquet(artifacts.TABLE))
+    table = tables.of_counterfactuals(planned, pd.read_parquet(paths.TABLE))
     if len(table):
         show_table(tables.named(planned, table), tables.axes(planned))
     for cell in planned:
         if not store.has(cell.id):
             reason = (store.failure(cell.id) or {"error": "it did not run to its end"})["error"]
             print(f"missing: {tables.title(cell)}: {reason}", file=sys.stderr)
-    console.print(f"report:  {artifacts.REPORT / 'index.html'}")
+    console.print(f"report:  {paths.REPORT / 'index.html'}")
     if not uri.startswith("http"):
         mlflow = Path(sys.executable).with_name("mlflow")
         shown = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
@@ -176,7 +181,7 @@ def show_table(frame: pd.DataFrame, axes: list[str]) -> None:
         table.add_row(*map(Text, values))
     console.print(table, soft_wrap=False)
     if len(frame) > ROWS:
-        console.print(f"... and {len(frame) - ROWS} rows more in {artifacts.TABLE}")
+        console.print(f"... and {len(frame) - ROWS} rows more in {paths.TABLE}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import subprocess
 import pandas as pd
 import pytest
 
-from pipelines import tables
+from pipelines.reporting import tables
 from tests.services.conftest import missing
 
 pytestmark = pytest.mark.service

@@ -23,7 +23,7 @@ def reported(swept: Repository, tmp_path_factory: pytest.TempPathFactory) -> Sim
     table = repository.table()
     addresses = {cell: f"{RUNS}/of-{cell}" for cell in table["cell"]}
     (repository.path / "artifacts/runs.json").write_text(json.dumps(addresses | {"sweep": f"{RUNS}/parent"}))
-    done = repository.run("pipelines.report")
+    done = repository.run("pipelines.stages.report")
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(path=repository.path / "artifacts/report/index.html", table=table)
 

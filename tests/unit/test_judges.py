@@ -7,7 +7,7 @@ import pytest
 
 from cfx import judges, models
 from cfx.data import Dataset
-from pipelines.judges import accuracy, likeness
+from pipelines.stages.judges import accuracy, likeness
 
 
 def images() -> Dataset:

@@ -75,7 +75,7 @@ def test_the_same_command_again_does_no_work_and_imports_no_tensorflow(swept, tm
         text=True,
     )
     assert again.returncode == 0 and "3 cells, 0 to compute" in again.stdout
-    assert "pipelines.explain" in again.stderr
+    assert "pipelines.stages.explain" in again.stderr
     assert not re.search(r"\| +(tensorflow|keras)$", again.stderr, re.MULTILINE)
     assert {kind: {run.info.run_id for run in repository.runs(kind)} for kind in ("sweep", "cell")} == before
     assert repository.records() == records
@@ -224,7 +224,9 @@ def a_stage(started: subprocess.Popen[str]) -> psutil.Process:
         # other children may be gone when they are looked at
         with contextlib.suppress(psutil.Error):
             for child in psutil.Process(started.pid).children(recursive=True):
-                if "pipelines.train" in child.cmdline() and any(".stage.lock" in f.path for f in child.open_files()):
+                if "pipelines.stages.train" in child.cmdline() and any(
+                    ".stage.lock" in f.path for f in child.open_files()
+                ):
                     return child
     pytest.fail("the driver ended before it trained")
 

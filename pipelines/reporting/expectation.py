@@ -1,0 +1,193 @@
+"""What a repetition of an experiment has to come to: paper/expected.json, and how what came out differs from it.
+
+On the machine and with the versions that were expected the counterfactuals have to be equal, bit for bit; elsewhere
+numbers are rounded otherwise, which training makes much of, and the findings have to lie within the file's tolerances.
+Whatever differs, the comparison names what it came from that differs too: parameters, data, code, versions, machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import PositiveInt, ValidationError
+
+from cfx import data
+from cfx.errors import InputError
+from cfx.files import replacing
+from cfx.result import Result
+from pipelines.cells import plan, provenance, store
+from pipelines.cells.plan import Cell
+from pipelines.config.schema import Params, Section
+from pipelines.reporting.findings import Finding
+from pipelines.terminal import console
+from pipelines.tracking import content
+
+Json = dict[str, Any]
+
+# How many differences are told; all are in the comparison's file.
+_TOLD = 20
+# The tolerances are of numbers over so many counterfactuals or more; one over fewer has more room, by the square root.
+_MANY = 100
+
+
+class _Experiment(Section):
+    parameters: dict[str, str]
+    made_from: dict[str, str]
+    counterfactuals: dict[str, str]
+    findings: dict[str, float | None]
+    sizes: dict[str, PositiveInt]
+
+
+class _Expected(Section):
+    tolerances: dict[str, dict[Literal["relative", "absolute"], float]]
+    made_with: dict[str, dict[str, Any]]
+    experiments: dict[str, _Experiment]
+
+
+def read(path: Path) -> Json:
+    """What is expected. Raises InputError where the file is not there or not what `accept` writes."""
+    try:
+        return _Expected.model_validate_json(path.read_bytes()).model_dump()
+    except OSError as error:
+        raise InputError(f"--expected: {path}: {error.strerror}; take the one from the repository") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise InputError(f"--expected: {path}: {where}: {first['msg']}; take the one from the repository") from error
+
+
+def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], tolerances: Json) -> Json:
+    """What is expected of a repetition of an experiment, from a run of it: of its numbers, those with a tolerance."""
+    compared = [finding for finding in found if finding.measure in tolerances]
+    return {
+        # where the user's files lie is no part of it
+        "parameters": {key: str(value) for key, value in content.asked(chosen).items() if "path" not in key},
+        "made_from": {key: value for cell in sweep for key, value in _made_from(cell)},
+        "counterfactuals": {cell.name: data.sha256(Result.load(store.result_path(cell.id)).x) for cell in sweep},
+        "findings": {finding.name: number(finding.value) for finding in compared},
+        # of how many counterfactuals each of them speaks
+        "sizes": {
+            finding.name: sum(len(cell.instances) for cell in sweep if cell.id in finding.cells) for finding in compared
+        },
+    }
+
+
+def made_with() -> Json:
+    """What all experiments of a run share: the machine, the versions, and the code that has a part in a number."""
+    python = platform.python_version()
+    return {"machine": provenance.machine(), "versions": {"python": python, **provenance.locked()}} | {
+        "code": provenance.code("prepare", "train", "judges", "explain")
+    }
+
+
+def check_origin(expected: Json, accepted: Iterable[str]) -> None:
+    """Raise InputError where accepting these experiments leaves some of another origin beside them."""
+    others = expected["experiments"].keys() - set(accepted)
+    if others and expected["made_with"] != made_with():
+        raise InputError(
+            f"--accept: code, versions or machine differ: accept {', '.join(sorted(others))} with the others"
+        )
+
+
+def accept(path: Path, expected: Json, made: Mapping[str, Json]) -> None:
+    """Expect from now on what was made. Raises InputError as `check_origin` does."""
+    check_origin(expected, made)
+    experiments = dict(sorted((expected["experiments"] | dict(made)).items()))
+    with replacing(path) as temporary:
+        temporary.write_text(
+            json.dumps(expected | {"made_with": made_with(), "experiments": experiments}, indent=1) + "\n"
+        )
+
+
+def compare(made: Mapping[str, Json], expected: Json) -> pd.DataFrame:
+    """One row a difference: experiment, what, expected, made, and whether it counts."""
+    is_here = _place(expected["made_with"]) == _place(made_with())
+    rows = []
+    for name, then, now in _known(made, expected):
+        rows += [(name, *row) for row in _differences(then, now, expected, is_here)]
+    return pd.DataFrame(rows, columns=["experiment", "what", "expected", "made", "counts"]).astype({"counts": bool})
+
+
+def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bool:
+    """Say in how far what was made is as expected, and what may be the cause; returns whether it is."""
+    is_here = _place(expected["made_with"]) == _place(made_with())
+    counting = compared[compared["counts"]]
+    for name, experiment in made.items():
+        if name not in expected["experiments"]:
+            console.print(f"{name}: nothing is expected of it yet; --accept does")
+            continue
+        wrong = counting[counting["experiment"] == name]
+        many = f"{len(experiment['counterfactuals'])} cells, {len(experiment['findings'])} numbers"
+        said = "equal bit for bit" if is_here else "within the tolerances, on another machine or with other versions"
+        console.print(f"{name}: {many}: {f'{len(wrong)} differ' if len(wrong) else said}", markup=False)
+        for row in wrong.head(_TOLD).itertuples():
+            then, now = provenance.short(row.expected), provenance.short(row.made)
+            console.print(f"  {row.what}: {then} was expected, {now} came out", markup=False)
+        if len(wrong) > _TOLD:
+            console.print(f"  ... and {len(wrong) - _TOLD} more in comparison.csv")
+    # beyond the tolerances, within them, or not at all
+    effect = "cause" if len(counting) else "small effect" if len(compared) else "without effect"
+    for line in causes(made, expected):
+        console.print(f"{effect}: {line}", markup=False)
+    return counting.empty
+
+
+def causes(made: Mapping[str, Json], expected: Json) -> Iterator[str]:
+    """In what differs what the expected and the made came from, a line each."""
+    for part, then in expected["made_with"].items():
+        yield from (f"{part}: {line}" for line in provenance.changes(then, made_with()[part]))
+    for name, then, now in _known(made, expected):
+        for part in ("parameters", "made_from"):
+            yield from (f"{name}: {line}" for line in provenance.changes(then[part], now[part]))
+
+
+def number(value: float) -> float | None:
+    """As JSON has it, which knows no NaN."""
+    return None if math.isnan(value) else value
+
+
+def _known(made: Mapping[str, Json], expected: Json) -> Iterator[tuple[str, Json, Json]]:
+    """Of each experiment that was made and is expected: its name, what is expected and what was made."""
+    for name, now in made.items():
+        if name in expected["experiments"]:
+            yield name, expected["experiments"][name], now
+
+
+def _differences(then: Json, now: Json, expected: Json, is_here: bool) -> Iterator[tuple[str, Any, Any, bool]]:
+    for cell in then["counterfactuals"] | now["counterfactuals"]:
+        before, after = (one["counterfactuals"].get(cell) for one in (then, now))
+        if before != after:
+            # elsewhere every bit may differ, but not whether there is such a cell
+            yield f"counterfactuals of {cell}", before, after, is_here or before is None or after is None
+    for name in then["findings"] | now["findings"]:
+        before, after = (one["findings"].get(name) for one in (then, now))
+        tolerance = expected["tolerances"].get(name.rpartition(": ")[2])
+        if tolerance is not None and before != after:
+            size = then["sizes"].get(name, _MANY)
+            yield name, before, after, is_here or not _is_near(before, after, tolerance, size)
+
+
+def _is_near(before: float | None, after: float | None, tolerance: Mapping[str, float], size: int) -> bool:
+    if before is None or after is None:
+        return False
+    room = max(tolerance.get("relative", 0) * abs(before), tolerance.get("absolute", 0))
+    return abs(after - before) <= room * max(1, math.sqrt(_MANY / size))
+
+
+def _place(made: Json) -> tuple[Any, Any]:
+    return made.get("machine"), made.get("versions")
+
+
+def _made_from(cell: Cell) -> Iterator[tuple[str, str]]:
+    """The digests of the data and of the models of a cell, named by what of them is swept."""
+    identity, which = plan.identity(cell), "".join(f", {key}={value}" for key, value in cell.upstream.items())
+    # as far as they tell one from another
+    yield f"data{which}", identity["data"][:60]
+    yield f"model{which}", identity["model"][:60]
+    yield f"judges{which}", " ".join(digest[:16] for digest in identity["judges"])

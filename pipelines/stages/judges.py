@@ -1,0 +1,57 @@
+"""Stage `judges`: the models that say how plausible a counterfactual is.   python -m pipelines.stages.judges
+
+Writes artifacts/judges/: autoencoders.keras, oracle.keras, and metrics.json, what they are worth on the test split.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+
+from cfx import judges
+from cfx.data import Dataset
+from cfx.files import replacing
+from pipelines.cells import paths
+from pipelines.config import schema
+from pipelines.terminal import console, import_tensorflow, progress, user_errors
+
+
+def main() -> None:
+    """Run the stage."""
+    training = schema.read().judges.model_dump()
+    dataset = Dataset.load(paths.DATA)
+    import_tensorflow()
+    with progress("autoencoders") as report:
+        autoencoders = judges.autoencoders(dataset, **training, progress=report)
+    with progress("oracle") as report:
+        oracle = judges.oracle(dataset, **training, progress=report)
+    for model, path in ((autoencoders, paths.AUTOENCODERS), (oracle, paths.ORACLE)):
+        with replacing(path) as temporary:
+            model.save(temporary)
+    measured = {
+        "oracle_test_accuracy": accuracy(lambda x: np.asarray(oracle(x)), dataset),
+        "autoencoders_test_accuracy": accuracy(lambda x: likeness(x, np.asarray(autoencoders(x))), dataset),
+    }
+    with replacing(paths.JUDGES_METRICS) as temporary:
+        temporary.write_text(json.dumps(measured, indent=2) + "\n")
+    console.print("judges: test accuracy {:.4f} of the oracle, {:.4f} of the autoencoders".format(*measured.values()))
+
+
+def likeness(x: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+    """How like each class inputs (n, *shape) are, (n, classes): the less its autoencoder misses them by, the more."""
+    missed = reconstructions[:, :-1] - x[:, np.newaxis]
+    return -np.square(missed).reshape(*missed.shape[:2], -1).sum(axis=2)
+
+
+def accuracy(scores: Callable[[np.ndarray], np.ndarray], dataset: Dataset) -> float:
+    """The share of the test split whose own class has the highest of `scores` (n, classes)."""
+    starts = range(0, len(dataset.x_test), 100)
+    best = [scores(dataset.x_test[start : start + 100]).argmax(axis=1) for start in starts]
+    return float((np.concatenate(best) == dataset.y_test).mean())
+
+
+if __name__ == "__main__":
+    with user_errors(), paths.held():
+        main()

@@ -1,0 +1,249 @@
+"""Stage `report`: one page that shows what was run and what came out.   python -m pipelines.stages.report
+
+Writes artifacts/report/: index.html, which holds its pictures and asks no other file or host for anything, and beside
+it what goes into a paper: pictures/ (captioned PNG), figures/ (PDF and PNG) and tables/ (CSV and LaTeX). The same
+artefacts, by the same code, give the same bytes: no date is in it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from cfx import charts, models
+from cfx.files import replacing
+from pipelines.cells import paths, plan, provenance
+from pipelines.cells.paths import Trained, class_name
+from pipelines.cells.plan import Cell
+from pipelines.config import schema
+from pipelines.config.command import command_line
+from pipelines.config.schema import Params, Upstream
+from pipelines.reporting import gallery, tables
+from pipelines.terminal import user_errors
+
+# How many rows of a table the page holds: more would keep a browser busy for seconds. The files hold them all.
+ROWS = 2000
+# The colour of text in figures on a light and on a dark ground, as in page.css.
+_LIGHT, _DARK = "#1c1e21", "#e4e6eb"
+# Fonts as TrueType, as journals ask for, and identifiers that are the same each time.
+_VECTOR: Any = {"pdf.fonttype": 42, "svg.hashsalt": "report"}
+_MEASURES = {"l1": "L1", "probability": "probability", "runtime_s": "runtime, s"}
+
+
+def main() -> None:
+    """Run the stage."""
+    chosen = schema.read()
+    sweep = plan.of_sweep(chosen)
+    trained = {cell.trained: cell.upstream for cell in sweep}
+    table = tables.of_counterfactuals(sweep, pd.read_parquet(paths.TABLE))
+    of_cells = tables.of_cells(sweep, table)
+    classes = tables.of_classes(table)
+    shown = gallery.chosen(sweep, table)
+    with replacing(paths.REPORT) as folder:
+        figures = folder / "figures"
+        figures.mkdir(parents=True)
+        tables.write(folder / "tables", sweep, of_cells, table, classes)
+        asked = tables.named(sweep, tables.of_asked(of_cells, table))
+        content = {
+            "run": what_was_run(chosen, sweep),
+            "runs": run_addresses(),
+            "classifiers": [classifier(one, upstream) for one, upstream in trained.items()],
+            "training": training(next(iter(trained)), figures),
+            "headline": headline(of_cells, table),
+            "axes": tables.axes(sweep),
+            "summary": tables.named(sweep, of_cells).to_dict("records"),
+            "names": {cell.id: cell.name for cell in sweep},
+            "comparisons": list(comparisons(asked, tables.axes(sweep), figures)),
+            "by_class": by_class(sweep, table, classes, figures),
+            "table": tables.named(sweep, table.head(ROWS)).to_dict("records"),
+            "first": {cell.id: gallery.anchor(cell, cell.instances[place]) for place, cell in reversed(shown)},
+            "anchors": {
+                (cell.id, cell.instances[place]): gallery.anchor(cell, cell.instances[place]) for place, cell in shown
+            },
+            "gallery": gallery.drawn(shown, table, folder / "pictures"),
+        }
+        files = sorted(path for kind in ("figures", "tables") for path in (folder / kind).iterdir())
+        content["files"] = [str(path.relative_to(folder)) for path in files]
+        (folder / "index.html").write_text(render(**content), encoding="utf-8")
+        if paths.RUNS.exists():
+            shutil.copyfile(paths.RUNS, folder / paths.RUNS.name)
+
+
+def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
+    """The data and the model with their digests, the search, the code, and how to make all of it again."""
+    # where the user's files lie on one machine is no part of what was run
+    parameters = chosen.model_dump(mode="json", exclude={"paths": True, "variants": {"__all__": {"paths"}}})
+    variants: Sequence[Upstream] = chosen.variants or [chosen]
+    axes = {axis: [tables.shown(cell, axis, cell.swept[axis]) for cell in sweep] for axis in sweep[0].swept}
+    return {
+        "data": ", ".join(dict.fromkeys(variant.data.name for variant in variants)),
+        "model": ", ".join(dict.fromkeys(variant.model.name for variant in variants)),
+        "methods": sorted({cell.method.name for cell in sweep}),
+        "axes": {axis: list(dict.fromkeys(values)) for axis, values in axes.items()},
+        "instances": sweep[0].instances,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "command": command_line(chosen.model_dump(mode="json")),
+        "parameters": yaml.safe_dump(parameters, sort_keys=False, default_flow_style=None, width=88),
+    }
+
+
+def link(addresses: Mapping[str, str]) -> None:
+    """Keep where the runs are, for the report to link to."""
+    text = json.dumps(addresses, indent=2) + "\n"
+    if not (paths.RUNS.exists() and paths.RUNS.read_text() == text):
+        with replacing(paths.RUNS) as temporary:
+            temporary.write_text(text)
+
+
+def is_linked() -> bool:
+    """Whether the report that is there links to where the runs are."""
+    linked = paths.REPORT / paths.RUNS.name
+    return linked.exists() and linked.read_text() == paths.RUNS.read_text()
+
+
+def run_addresses() -> dict[str, str]:
+    """Where MLflow's UI shows each cell's run, by cell, and the whole sweep's, as `sweep`; empty after `dvc repro`."""
+    if not paths.RUNS.exists():
+        return {}
+    addresses = json.loads(paths.RUNS.read_text())
+    return {name: address for name, address in addresses.items() if urlsplit(address).scheme in ("http", "https")}
+
+
+def classifier(trained: Trained, upstream: dict[str, Any]) -> dict[str, Any]:
+    """A classifier that is explained, its data and its judges: what they are, and what they are worth."""
+    return {
+        "name": ", ".join(f"{axis}={value}" for axis, value in upstream.items()),
+        "card": json.loads(trained.data_card.read_text()),
+        "sha256": models.sha256(trained.model),
+        "metrics": json.loads(trained.metrics.read_text()),
+        "judges": json.loads(trained.judges_metrics.read_text()),
+    }
+
+
+def training(trained: Trained, folder: Path) -> list[dict[str, str]]:
+    """What a classifier gets right on the test split, and how its training went where that was here."""
+    confusion, history = pd.read_csv(trained.confusion), pd.read_csv(trained.history)
+    actual, predicted = confusion["actual"], confusion["predicted"]
+    mistakes = confusion[actual != predicted].value_counts()
+    described = (
+        f"Confusion matrix: {(actual == predicted).sum()} of {len(confusion)} test examples are classified right"
+    )
+    if len(mistakes):
+        of, taken_for = (class_name(label, trained) for label in mistakes.index[0])
+        described += f"; the most common mistake is a {of} taken for a {taken_for}, {mistakes.iloc[0]} times"
+    names = [class_name(label, trained) for label in range(json.loads(trained.data_card.read_text())["classes"])]
+    figure = charts.confusion_figure(actual, predicted, _LIGHT, names)
+    drawn = [_figure(figure, described, folder / "confusion.pdf")]
+    if len(history):
+        last = history.iloc[-1]
+        described = (
+            f"Loss and accuracy after each of {len(history)} epochs; after the last, the accuracy is "
+            f"{last['accuracy']:.3f} on the training split and {last['test_accuracy']:.3f} on the test split"
+        )
+        drawn.append(_figure(charts.history_figure(history, _LIGHT), described, folder / "history.pdf"))
+    return drawn
+
+
+def headline(of_cells: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
+    """The whole sweep in a few numbers: of the counterfactuals asked for how many were found, and how good they are."""
+    found = table[table["found"]]
+    medians = {name: found[name].median() if len(found) else np.nan for name in ("l1", "probability")}
+    return {
+        "asked": int(of_cells["asked"].sum()),
+        "found": len(found),
+        "runtime_s": of_cells["runtime_s"].sum(),
+        **medians,
+    }
+
+
+def comparisons(asked: pd.DataFrame, axes: list[str], folder: Path) -> Iterator[dict[str, Any]]:
+    """For each axis that varies, the share found and the measures against it, both methods beside each other."""
+    for axis in axes:
+        if asked[axis].nunique() < 2:
+            continue
+        by = "method" if "method" in axes and asked["method"].nunique() > 1 else None
+        # LaTeX takes what follows a dot for the kind of the file
+        file, drawn = axis.replace(".", "_"), []
+        for measure, label in _MEASURES.items():
+            if measure in asked and asked[measure].notna().any():
+                medians = asked.groupby(axis)[measure].median()
+                described = (
+                    f"{label} against {axis}: the median is {medians.min():.3g} at {axis}={medians.idxmin()} and "
+                )
+                described += f"{medians.max():.3g} at {axis}={medians.idxmax()}"
+                figure = charts.spread_figure(asked, axis, measure, label, _LIGHT, by)
+                drawn.append(_figure(figure, described, folder / f"{measure}_by_{file}.pdf"))
+        shares = asked.groupby(axis)["found"].mean()
+        described = f"Share found against {axis}: {shares.min():.1%} at {axis}={shares.idxmin()}, the least"
+        figure = charts.validity_figure(asked, axis, _LIGHT, by)
+        drawn.append(_figure(figure, described, folder / f"found_by_{file}.pdf"))
+        yield {"axis": axis, "figures": drawn}
+
+
+def by_class(
+    sweep: list[Cell], table: pd.DataFrame, classes: tables.Classes | None, folder: Path
+) -> list[dict[str, str]]:
+    """The classes that the instances had against those that they were to have: median L1, and examples."""
+    drawn = []
+    if examples := gallery.mosaic(sweep, table):
+        described = (
+            f"An instance of each original class, {', '.join(dict.fromkeys(examples[1]))}, and its counterfactuals"
+        )
+        figure = charts.mosaic_figure(*examples, "original class", _LIGHT)
+        drawn.append(_figure(figure, described, folder / "examples.pdf"))
+    if classes:
+        classes = tables.named_classes(sweep, classes)
+        median = classes.median
+        described = f"Median L1 from each original class to each {median.columns.name}"
+        values = median.to_numpy(float)
+        if not np.isnan(values).all():
+            row, column = divmod(int(np.nanargmax(values)), median.shape[1])
+            described += f"; it is the greatest from {median.index[row]} to {median.columns[column]}"
+        figure = charts.class_figure(*classes, "median L1", _LIGHT)
+        drawn.append(_figure(figure, described, folder / "l1_by_class.pdf"))
+    return drawn
+
+
+def render(**content: Any) -> str:
+    """The page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parents[1] / "reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value, spec: "-" if np.isnan(value) else format(value, spec)
+    environment.filters["plain"] = lambda value: format(value, "g") if isinstance(value, float) else str(value)
+    return environment.get_template("page.html.j2").render(ink=_LIGHT, dark_ink=_DARK, **content)
+
+
+def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:
+    """A figure drawn in light ink, as data URIs for a light and for a dark ground, and as files: PDF and PNG."""
+    svg = io.StringIO()
+    with matplotlib.rc_context(_VECTOR):
+        figure.savefig(path, transparent=True, dpi=200, metadata={"CreationDate": None})
+        figure.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None})
+        figure.savefig(svg, format="svg", transparent=True, dpi=200, metadata={"Date": None})
+    light, dark = (
+        gallery.data_uri("image/svg+xml", svg.getvalue().replace(_LIGHT, ink).encode()) for ink in (_LIGHT, _DARK)
+    )
+    return {"alt": alt, "name": path.stem, "light": light, "dark": dark}
+
+
+if __name__ == "__main__":
+    with user_errors(), paths.held():
+        main()

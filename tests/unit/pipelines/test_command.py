@@ -1,0 +1,122 @@
+"""The command on the report asks for the same parameters as the one that was typed."""
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import CONF, compose, schema
+from pipelines.config.command import command_line, leaves
+
+
+def asked_for(arguments: list[str]) -> schema.Params:
+    return compose.compose(arguments).params
+
+
+def command_of(asked: schema.Params, conf: Path | None = CONF) -> str | None:
+    return command_line(asked.model_dump(mode="json"), conf)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        [],
+        ["+sweep=targets", "search=primal_dual", "instances.per_class=10", "instances.classes=all"],
+        ["+sweep=grid", "search.tol=0.05", "training.epochs=3", "model.filters=[16,16]"],
+        ["-m", "search=wachter,primal_dual", "search.target_class=1,other", "search.max_iter=100"],
+        ["+experiment=targets_100", "data=mnist_5k", "search=primal_dual"],
+        ["-m", "search.feature_range=[-0.5,0.5],[-1,1]", "seed=3", "instances.index=[0,3,17]", "judges.steps=20"],
+        ["-m", "seed=1,0", "data.seed=0,1", "search.target_class=1,2", "training.epochs=3"],
+        ["-m", "data=mnist_5k,mnist", "search.target_class=1,2"],
+        ["data=mnist", "data.path=null", "instances.range=[0,5]", "search.learning_rate=1e-5"],
+    ],
+)
+def test_it_asks_for_the_same_parameters(typed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # where MNIST lies is no part of the command
+    monkeypatch.delenv("MNIST_NPZ", raising=False)
+    first = asked_for(typed)
+    again = asked_for(shlex.split(command_of(first) or "")[3:])
+    # a swept axis has the same cells wherever it stands among the others
+    assert again == first
+
+
+def test_it_is_short_where_little_differs_from_the_defaults() -> None:
+    asked = asked_for(["search.target_class=1"])
+    assert command_of(asked) == ("python -m pipelines.run data=mnist_5k model=cnn search=wachter search.target_class=1")
+
+
+def test_a_file_of_the_users_is_named_and_pinned_and_its_folder_is_not_told(tmp_path: Path) -> None:
+    path = tmp_path / "my images.npz"
+    path.write_bytes(b"pixels")
+    asked = asked_for(["data=npz", f"data.path='{path}'"])
+    command = shlex.split(command_of(asked) or "")
+    assert "data.path='my images.npz'" in command
+    assert f"data.sha256={asked.data.sha256}" in command
+    assert str(tmp_path) not in command_of(asked)
+
+
+def test_a_model_of_the_users_is_named_with_its_module_and_both_are_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.keras", "mine.py"):
+        Path(name).write_text(name)
+    typed = ["model=keras", "model.path=mine.keras", "model.module=mine.py", "model.bounds=[0,1]"]
+    first = asked_for(typed)
+    command = shlex.split(command_of(first) or "")
+    assert {"model.module=mine.py", f"model.module_sha256={first.model.module_sha256}"} <= set(command)
+    assert asked_for(command[3:]) == first
+
+
+def test_there_is_none_for_parameters_that_no_command_gives() -> None:
+    asked = asked_for(["-m", "search=wachter,primal_dual", "search.target_class=1"])
+    first, second = asked.sweep["search"]
+    by_hand = asked.model_copy(update={"sweep": asked.sweep | {"search": [first | {"tol": 0.2}, second]}})
+    assert command_of(by_hand) is None
+
+
+@pytest.mark.parametrize(
+    "typed", [["search=primal_dual", "search.tol=0.05"], ["data=mnist", "data.path=null", "seed=3"]]
+)
+def test_where_no_defaults_are_known_it_names_every_parameter(typed: list[str], monkeypatch) -> None:
+    monkeypatch.delenv("MNIST_NPZ", raising=False)
+    asked = asked_for(typed)
+    command = shlex.split(command_of(asked, None) or "")[3:]
+    named = {option.partition("=")[0] for option in command}
+    assert named == leaves(asked.model_dump(mode="json", exclude={"paths", "sweep", "variants"})).keys() - {
+        "data.name",
+        "model.name",
+        "search.method",
+    } | {"data", "model", "search"}
+    assert asked_for(command) == asked
+
+
+def test_it_leaves_out_the_defaults_that_stand_where_it_is_typed(tmp_path: Path) -> None:
+    shutil.copytree(CONF, tmp_path / "conf")
+    other = tmp_path / "conf/search/wachter.yaml"
+    other.write_text(other.read_text().replace("max_iter: 1000", "max_iter: 7"))
+    asked = asked_for(["search.tol=0.05"])
+    told = "python -m pipelines.run data=mnist_5k model=cnn search=wachter search.tol=0.05 search.max_iter=1000"
+    assert command_of(asked, tmp_path / "conf") == told
+    old = asked.model_dump(mode="json")
+    del old["search"]["precision"]
+    assert command_line(old, tmp_path / "conf") == told
+
+
+def test_it_does_not_say_how_to_train_where_nothing_is_trained(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.keras").touch()
+    asked = asked_for(["data=mnist_5k", "model=keras", "model.path=mine.keras"])
+    told = command_of(asked, None) or ""
+    assert "model.path=mine.keras" in told and "training" not in told
+    assert asked_for(shlex.split(told)[3:]).search == asked.search
+
+
+def test_of_files_with_one_name_it_tells_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "images.npz").write_text(folder)
+    asked = asked_for(["-m", "data=npz", "data.path=one/images.npz,two/images.npz"])
+    assert "data.path='one/images.npz','two/images.npz'" in shlex.split(command_of(asked) or "")

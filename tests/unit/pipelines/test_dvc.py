@@ -1,0 +1,79 @@
+"""How the driver takes what becomes of a DVC stage."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cfx.errors import InputError
+from pipelines import dvc
+
+# dvc 3.67 asks pygtrie for the value of a step that is not there
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """A folder with a stage that runs a command; it is no git repository unless it is made one."""
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+    Path(".dvc/config").touch()
+
+    def made(command: str) -> None:
+        Path("dvc.yaml").write_text(f"stages: {{one: {{cmd: {command}, outs: [made]}}}}\n")
+
+    return made
+
+
+def test_a_folder_that_is_no_git_repository_is_worked_in(stage):
+    stage("touch made")
+    dvc.bring_up_to_date("one")
+    assert Path("made").exists() and dvc.LOCK.exists()
+
+
+def test_an_interrupt_of_a_stage_is_one_of_the_driver(stage):
+    subprocess.run(["git", "init", "-q"], check=True)
+    # a shell starts what it runs in the background with interrupts ignored, and that is inherited
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for command in ("exit 130", "kill -INT $$"):
+            stage(command)
+            with pytest.raises(KeyboardInterrupt):
+                dvc.bring_up_to_date("one")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_stage_that_refused_its_input_has_said_why(stage, capfd):
+    stage("exit 2")
+    with pytest.raises(SystemExit) as end:
+        dvc.bring_up_to_date("one")
+    assert end.value.code == 2 and capfd.readouterr().err == ""
+
+
+def test_what_dvc_cannot_read_is_told_in_a_line(stage):
+    Path("dvc.yaml").write_text("stages: [")
+    with pytest.raises(InputError, match=r"DVC: .*mend or remove the file it names"):
+        dvc.bring_up_to_date("one")
+
+
+def test_another_command_of_dvc_is_told_in_a_line(stage):
+    subprocess.run(["git", "init", "-q"], check=True)
+    stage("sleep 60")
+    other = subprocess.Popen([sys.executable, "-m", "dvc", "repro"], stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while not (Path(".dvc/tmp/rwlock").exists() and "made" in Path(".dvc/tmp/rwlock").read_text()):
+            assert time.monotonic() < until and other.poll() is None
+            time.sleep(0.1)
+        with pytest.raises(InputError, match=r"another command is at work .*PID.*run the same again$"):
+            dvc.bring_up_to_date("one")
+    finally:
+        if other.poll() is None:
+            for process in psutil.Process(other.pid).children(recursive=True):
+                process.kill()
+        other.wait()

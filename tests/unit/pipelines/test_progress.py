@@ -1,0 +1,51 @@
+"""What is told while a sweep is computed: by what stands on disk, so whoever computes it."""
+
+import pytest
+
+from cfx import Wachter
+from pipelines.cells import store
+from pipelines.cells.paths import LATEST
+from pipelines.cells.plan import Cell
+from pipelines.progress import following
+from tests.unit.pipelines.test_store import MEASURES, result
+
+CELLS = [
+    Cell(name, {}, {"target_class": target}, Wachter(), (0,), LATEST)
+    for name, target in (("a", "same"), ("b", 1), ("c", 0))
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "artifacts").mkdir()
+    LATEST.data_card.write_text('{"class_names": ["cat", "dog [fox]"]}')
+
+
+def test_each_cell_that_ends_is_told_once(capsys):
+    with following(CELLS):
+        store.keep("b", result(1.0), MEASURES, {"summary": "7 → 1", "seconds": 2.04})
+        store.keep_failure("a", {"error": "ValueError: [bold]no"})
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "target_class=dog [fox]: 7 → 1, 2.0 s",
+        "target_class=same: failed: ValueError: [bold]no",
+    ]
+
+
+def test_what_a_killed_run_left_is_forgotten(capsys):
+    store.keep_failure("a", {"error": "of another time"})
+    with store.running(["finished since", "b"]):
+        with following(CELLS):
+            pass
+        assert store.shares() == {}
+    assert capsys.readouterr().out == "" and store.failure("a") is None
+
+
+def test_a_batch_says_how_far_its_cells_are_until_it_ends(monkeypatch):
+    monkeypatch.setattr(store, "_TELL_EVERY", -1)
+    with store.running(["a", "b"]) as progress:
+        assert store.shares() == {"a": 0, "b": 0}
+        progress(1, 4)
+        assert store.shares() == {"a": 0.25, "b": 0.25}
+    assert store.shares() == {}

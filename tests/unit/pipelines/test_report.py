@@ -1,0 +1,410 @@
+"""The report: every cell and every failure is on one page, complete in itself, the same for the same input."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import subprocess
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from cfx.data import Dataset
+from cfx.errors import InputError
+from cfx.result import LambdaPath, Result
+from pipelines.cells import paths, plan, provenance, store
+from pipelines.config import schema
+from pipelines.reporting import gallery
+from pipelines.stages import report
+
+PARAMS: dict[str, Any] = {
+    "seed": 0,
+    "paths": {"data": "/home/someone/mine.npz", "model": None},
+    "data": {"name": "mnist_5k", "seed": 0},
+    "model": {
+        "name": "cnn",
+        "filters": [4],
+        "kernel_size": 2,
+        "dropout": 0.0,
+        "hidden": 8,
+        "hidden_dropout": 0.0,
+    },
+    "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.001},
+    "judges": {"seed": 1, "steps": 10},
+    "search": {"method": "wachter"},
+    "instances": {"index": [5, 2], "range": None, "per_class": None, "classes": "all"},
+    "sweep": {"target_class": [1, "other"], "learning_rate": [0.1, 0.01]},
+}
+
+
+HISTORY_HEAD = "epoch,loss,accuracy,test_loss,test_accuracy\n"
+
+
+class Page(HTMLParser):
+    """What a browser would see: the rows of both tables, the links and their targets, and what is fetched."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html, self.images = html, []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self._in_cell = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if "id" in given:
+            assert given["id"] not in self.ids, f"two elements are called {given['id']}"
+            self.ids.add(given["id"])
+        if tag == "a":
+            self.links.append(given["href"])
+        elif "href" in given:
+            self.fetched.append(given["href"])
+        self.fetched += [given[key] for key in ("src", "srcset") if key in given]
+        if tag == "img":
+            self.images.append(given)
+        if tag == "table":
+            self._rows = self.tables[given["aria-labelledby"]] = []
+        if tag == "tr":
+            self._rows.append([])
+            self._in_cell = False
+        if tag in ("td", "th"):
+            self._rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th", "table"):
+            self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self._rows[-1][-1] = (self._rows[-1][-1] + data).strip("\n")
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Of the table of the cells, its head first."""
+        return self.tables["cells"]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[plan.Cell]:
+    """The artefacts of a sweep of four cells over two instances, in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    # one chart of a measure is drawn as three are, in less time
+    monkeypatch.setattr(report, "_MEASURES", {"l1": "L1"})
+    return write_artifacts()
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of that sweep, made once for the tests that only look at it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("usual"))
+        write_artifacts()
+        report.main()
+        return paths.REPORT.resolve()
+
+
+def write_artifacts() -> list[plan.Cell]:
+    """Four cells, all found, for a classifier not trained here."""
+    # it holds for a process, and each test is in a folder of its own
+    provenance.commit.cache_clear()
+    paths.ROOT.mkdir()
+    write_params(PARAMS)
+    random = np.random.default_rng(0)
+    x = random.uniform(-0.5, 0.5, (12, 6, 6, 1)).astype(np.float32)
+    y = np.arange(12) % 3
+    dataset = Dataset(x, y, x, y)
+    dataset.save(paths.DATA)
+    card = {"classes": 3, "input_shape": [6, 6, 1], "train": 12, "test": 12, "sha256": "da7a", "arrays": {}}
+    paths.DATA_CARD.write_text(json.dumps(card))
+    paths.JUDGES_METRICS.parent.mkdir()
+    for model in (paths.MODEL, paths.AUTOENCODERS, paths.ORACLE):
+        with zipfile.ZipFile(model, "w") as archive:
+            archive.writestr("config.json", "{}")
+    paths.JUDGES_METRICS.write_text(json.dumps({"oracle_test_accuracy": 0.971, "autoencoders_test_accuracy": 0.952}))
+    paths.METRICS.write_text(json.dumps({"test_accuracy": 0.9375, "test_loss": 0.25}))
+    pd.DataFrame({"actual": y, "predicted": [0, 1, 2] * 3 + [0, 1, 1]}).to_csv(paths.CONFUSION, index=False)
+    paths.HISTORY.write_text(HISTORY_HEAD)
+    of_sweep = plan.of_sweep(schema.read())
+    collect([(cell, counterfactuals(cell, x)) for cell in of_sweep])
+    return of_sweep
+
+
+def write_params(values: dict[str, object]) -> None:
+    schema.PATH.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def counterfactuals(cell: plan.Cell, x_test: np.ndarray, found: bool = True) -> Result:
+    instance = np.array(cell.instances)
+    n = len(instance)
+    x = x_test[instance].copy()
+    if found:
+        x[:, 0, 0] = 0.5
+    change = np.abs(x - x_test[instance]).reshape(n, -1)
+    one = np.ones(n)
+    return Result(
+        method="wachter",
+        x=x,
+        found=np.full(n, found),
+        probability=0.99 * one,
+        cf_class=np.full(n, 1 if found else 2),
+        original_class=np.full(n, 2),
+        target_class=np.full(n, str(cell.method.target_class)),
+        instance=instance,
+        l1=change.sum(axis=1),
+        l2=np.sqrt((change**2).sum(axis=1)),
+        l0=(change > 1e-3).sum(axis=1),
+        lam=0.1 * one if found else np.full(n, np.nan),
+        lam_init=0.1 * one,
+        learning_rate=cell.method.learning_rate * one,
+        iterations=np.full(n, 1234),
+        runtime_s=0.25 * one,
+        path=LambdaPath(
+            row=np.zeros(2, int),
+            x=np.repeat(x[:1], 2, axis=0),
+            lam=np.array([0.1, 0.01]),
+            probability=np.array([0.99, 0.995]),
+            cf_class=np.array([1, 1]),
+            l1=np.array([3.0, 4.5]),
+        ),
+    )
+
+
+def collect(results: list[tuple[plan.Cell, Result]]) -> None:
+    paths.RESULTS.mkdir(exist_ok=True)
+    tables = []
+    for cell, result in results:
+        result.save(paths.RESULTS / f"{cell.id}.npz")
+        judged = np.where(result.found, 1.0, np.nan)
+        tables.append(result.frame().assign(cell=cell.id, im1=0.75 * judged, im2=0.0125 * judged, oracle=judged))
+    (pd.concat(tables) if tables else pd.DataFrame()).to_parquet(paths.TABLE, index=False)
+
+
+def made() -> Page:
+    report.main()
+    return page_of(paths.REPORT)
+
+
+def page_of(folder: Path) -> Page:
+    return Page((folder / "index.html").read_text())
+
+
+def x_of(report: Path = paths.REPORT) -> np.ndarray:
+    return Dataset.load(report.with_name("data.npz")).x_test
+
+
+def test_the_table_has_a_row_a_cell_in_the_order_of_the_sweep(usual: Path) -> None:
+    head, *rows = page_of(usual).rows
+    assert head[:3] == ["target_class", "learning_rate", "found"]
+    assert [row[:3] for row in rows] == [
+        ["1", "0.1", "2 / 2"],
+        ["1", "0.01", "2 / 2"],
+        ["other", "0.1", "2 / 2"],
+        ["other", "0.01", "2 / 2"],
+    ]
+
+
+def test_a_cell_of_one_instance_shows_its_values(sweep: list[plan.Cell]) -> None:
+    write_params(PARAMS | {"instances": PARAMS["instances"] | {"index": [5]}, "sweep": {}})
+    [cell] = plan.of_sweep(schema.read())
+    result = counterfactuals(cell, x_of())
+    collect([(cell, result)])
+    [_, row] = made().rows
+    assert row == ["other", "found", "1", "0.990", f"{result.l1[0]:.1f}", "1", "0.75", "0.0125", "yes", "0.1", "0.25"]
+
+
+def test_the_page_says_what_was_run_and_what_the_classifier_is_worth(usual: Path) -> None:
+    html = page_of(usual).html
+    said = ("mnist_5k", "wachter", "da7a", "93.75%", "97.1%", "learning_rate: 0.1, 0.01", "batch_size: 64")
+    for words in (*said, f"numpy {np.__version__}", "in no git repository"):
+        assert words in html
+    assert "/home/someone" not in html
+
+
+def test_the_page_has_the_command_and_the_commit_that_make_it_again(sweep: list[plan.Cell]) -> None:
+    for arguments in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "one"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], check=True)
+    provenance.commit.cache_clear()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    html = made().html
+    assert f"git checkout {head}" in html and "with changes that were not committed" in html
+    assert "python -m pipelines.run -m " in html
+    assert "search.target_class=1,other search.learning_rate=0.1,0.01</pre>" in html
+
+
+def test_the_page_is_complete_in_itself(usual: Path) -> None:
+    page = page_of(usual)
+    assert page.fetched
+    assert all(address.startswith("data:") for address in page.fetched)
+    assert "http" not in page.html.replace("http-equiv", "")
+    inside = {link.removeprefix("#") for link in page.links if link.startswith("#")}
+    assert inside <= page.ids
+    beside = [link for link in page.links if not link.startswith("#")]
+    assert beside and all((usual / link).is_file() for link in beside)
+
+
+def test_every_image_is_described_and_shows_what_was_found(usual: Path) -> None:
+    page = page_of(usual)
+    assert all(image["alt"] for image in page.images)
+    alts = [image["alt"] for image in page.images]
+    source = page.images[alts.index("instance 5")]["src"]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+    enlarged = np.kron(x_of(usual)[5, :, :, 0], np.ones((37, 37)))
+    assert np.array_equal(pixels, np.round(255 * (enlarged + 0.5)).astype(np.uint8))
+    # 4 cells x 2 instances x 3 panels, 4 x 2 steps of the first instances, the confusion matrix, the examples, and for
+    # both axes L1, probability, runtime and the share found
+    assert len(alts) == 24 + 8 + 2 + 8
+
+
+def test_the_pictures_lie_beside_the_page_as_files(usual: Path) -> None:
+    names = {path.name for path in (usual / "pictures").iterdir()}
+    assert "instance=2_target_class=other_learning_rate=0.01.png" in names
+    assert "instance=5_target_class=1_learning_rate=0.1_evolution.png" in names
+    # one a counterfactual, one evolution a cell
+    assert len(names) == 8 + 4
+
+
+def test_the_charts_lie_beside_the_page_as_vector_files_with_their_fonts(usual: Path) -> None:
+    drawn = {path.name: path.read_bytes() for path in (usual / "figures").glob("*.pdf")}
+    of_axes = {
+        f"{measure}_by_{axis}.pdf"
+        for measure in ("l1", "probability", "runtime_s", "found")
+        for axis in ("target_class", "learning_rate")
+    }
+    assert set(drawn) == {"confusion.pdf", "examples.pdf"} | of_axes
+    assert all(b"/FontFile2" in content for content in drawn.values())
+
+
+def test_charts_are_drawn_for_a_light_and_for_a_dark_ground(usual: Path) -> None:
+    light, dark = (
+        {
+            base64.b64decode(text).decode()
+            for text in re.findall(pattern + r"image/svg\+xml;base64,([\w+/=]+)", page_of(usual).html)
+        }
+        for pattern in ('src="data:', 'srcset="data:')
+    )
+    assert len(light) == len(dark) == 10
+    assert all("#1c1e21" in svg for svg in light) and not any("#1c1e21" in svg for svg in dark)
+    assert all("#e4e6eb" in svg for svg in dark)
+
+
+def test_the_same_artefacts_give_the_same_bytes(sweep: list[plan.Cell]) -> None:
+    def files() -> dict[Path, bytes]:
+        report.main()
+        return {path: path.read_bytes() for path in paths.REPORT.rglob("*") if path.is_file()}
+
+    assert files() == files()
+
+
+def test_a_counterfactual_that_was_not_found_is_shown_as_that(sweep: list[plan.Cell]) -> None:
+    results = [(cell, counterfactuals(cell, x_of(), found=i != 1)) for i, cell in enumerate(sweep)]
+    collect(results)
+    page = made()
+    assert page.rows[2] == ["1", "0.01", "0 / 2 (2 not)", *["-"] * 8, "0.50"]
+    lost = [row for row in page.tables["counterfactuals"] if row[:3] == ["5", "1", "0.01"]]
+    assert lost == [["5", "1", "0.01", "2", "not found", *["-"] * 7, "1234", "0.250"]]
+    assert page.html.count("no counterfactual: the instance, unchanged") == 2
+    assert "6 / 8" in page.html
+
+
+def test_a_cell_without_a_result_is_shown_as_failed_with_its_reason(sweep: list[plan.Cell]) -> None:
+    store.keep_failure(sweep[2].id, {"error": "MemoryError: <script>alert(1)</script>"})
+    collect([(cell, counterfactuals(cell, x_of())) for cell in sweep[:2]])
+    page = made()
+    assert page.rows[3] == ["other", "0.1", "failed: MemoryError: <script>alert(1)</script>"]
+    assert [row[1] for row in page.tables["counterfactuals"][1:]] == ["1"] * 4
+    assert page.rows[4] == ["other", "0.01", "failed: it has not been computed"]
+    assert "2 cells without a result" in page.html
+    assert "<script>alert" not in page.html
+
+
+def test_a_sweep_that_failed_as_a_whole_still_has_a_report(sweep: list[plan.Cell]) -> None:
+    collect([])
+    page = made()
+    assert [row[2] for row in page.rows[1:]] == ["failed: it has not been computed"] * 4
+    assert "0 / 8" in page.html
+    assert "counterfactuals" not in page.tables
+    shares = [image["alt"] for image in page.images if image["alt"].startswith("Share found")]
+    assert len(shares) == 2
+
+
+def test_results_of_another_sweep_do_not_count(sweep: list[plan.Cell]) -> None:
+    write_params(PARAMS | {"sweep": {"target_class": [0]}})
+    page = made()
+    assert page.rows[1:] == [["0", "failed: it has not been computed"]]
+    assert "0 / 2" in page.html
+
+
+def test_every_counterfactual_has_a_row_that_leads_to_its_picture(usual: Path) -> None:
+    page = page_of(usual)
+    head, *rows = page.tables["counterfactuals"]
+    assert head[:5] == ["instance", "target_class", "learning_rate", "original", "class"]
+    assert [row[:3] for row in rows[:3]] == [["5", "1", "0.1"], ["2", "1", "0.1"], ["5", "1", "0.01"]]
+    assert len(rows) == 8 and all(len(row) == len(head) for row in rows)
+    link = "#instance=2_target_class=other_learning_rate=0.01"
+    assert f'<a href="{link}">2</a>' in page.html and link.removeprefix("#") in page.ids
+
+
+def test_rows_lead_to_their_runs_where_the_addresses_are_known(sweep: list[plan.Cell]) -> None:
+    assert "MLflow" not in made().rows[0]
+    address = "http://127.0.0.1:5000/#/experiments/1/runs/"
+    known = {sweep[0].id: f"{address}a&b", sweep[1].id: "javascript:alert(1)", "sweep": f"{address}s"}
+    paths.RUNS.write_text(json.dumps(known))
+    page = made()
+    assert page.rows[0][-1] == "MLflow" and [row[-1] for row in page.rows[1:]] == ["run", "", "", ""]
+    assert [row[-1] for row in page.tables["counterfactuals"][1:]] == ["run"] * 2 + [""] * 6
+    # the cell, its two rows and their two pictures
+    assert page.links.count(f"{address}a&b") == 5 and page.links.count(f"{address}s") == 1
+    assert "javascript" not in page.html
+
+
+def test_a_long_table_is_cut_and_says_where_the_rest_is(
+    sweep: list[plan.Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "ROWS", 3)
+    page = made()
+    assert len(page.tables["counterfactuals"]) == 1 + 3
+    assert "3 of the 8 asked for" in page.html
+    assert len(pd.read_csv(paths.REPORT / "tables" / "counterfactuals.csv")) == 8
+
+
+def test_a_long_sweep_shows_pictures_of_some_and_says_so(
+    sweep: list[plan.Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "SHOWN", 5)
+    page = made()
+    assert "4 of the 8" in page.html
+    # of one class, so the first instance in all four cells
+    shown = [image["alt"] for image in page.images if image["alt"] in ("instance 5", "instance 2")]
+    assert shown == ["instance 5"] * 4
+    assert len(page.rows) == 5
+
+
+def test_the_training_is_shown_where_there_was_one(sweep: list[plan.Cell]) -> None:
+    assert "accuracy after each" not in made().html
+    paths.HISTORY.write_text(HISTORY_HEAD + "1,2.0,0.5,2.0,0.6\n2,1.0,0.8,1.0,0.9\n")
+    shown = [image["alt"] for image in made().images if "accuracy after each of 2 epochs" in image["alt"]]
+    assert len(shown) == 1
+    assert "0.900 on the test split" in shown[0]
+    assert (paths.REPORT / "figures" / "history.pdf").exists()
+
+
+def test_a_damaged_result_is_named_and_leaves_the_last_report(sweep: list[plan.Cell]) -> None:
+    before = made().html
+    (paths.RESULTS / f"{sweep[0].id}.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=sweep[0].id):
+        report.main()
+    assert (paths.REPORT / "index.html").read_text() == before
+    assert [path.name for path in paths.ROOT.iterdir() if path.name.startswith(".")] == []

@@ -1,0 +1,225 @@
+import hashlib
+
+import numpy as np
+import pytest
+import yaml
+
+from cfx.errors import InputError
+from cfx.methods import Wachter
+from pipelines.cells import paths, plan, provenance
+from pipelines.config import schema
+
+
+def raw(**changes):
+    made = {
+        "seed": 0,
+        "data": {"name": "mnist_5k", "seed": 0},
+        "model": {
+            "name": "cnn",
+            "filters": [8],
+            "kernel_size": 2,
+            "dropout": 0.1,
+            "hidden": 8,
+            "hidden_dropout": 0.1,
+        },
+        "training": {"epochs": 1, "batch_size": 64, "learning_rate": 0.001},
+        "judges": {"seed": 1, "steps": 10},
+        "search": {"method": "wachter", "target_class": "other"},
+        "instances": {"index": None, "range": None, "per_class": 1, "classes": [7]},
+    }
+    for key, value in changes.items():
+        made[key] = made[key] | value if isinstance(value, dict) else value
+    return made
+
+
+def test_cells_are_the_product_of_the_axes_in_order():
+    chosen = schema.from_config(raw(), {"target_class": [1, "other"], "lam_init": [0.1, 1]})
+    cells = list(chosen.points())
+    assert [list(swept.values()) for swept, _ in cells] == [[1, 0.1], [1, 1], ["other", 0.1], ["other", 1]]
+    assert cells[1][1] == Wachter(target_class=1, lam_init=1.0)
+
+
+def test_a_sweep_that_names_a_cell_twice_is_refused():
+    with pytest.raises(InputError, match="the same cell twice"):
+        schema.from_config(raw(), {"lam_init": [0.1, 0.2, 1e-1]})
+
+
+def test_without_axes_there_is_one_cell():
+    assert [swept for swept, _ in schema.from_config(raw(), {}).points()] == [{}]
+
+
+def test_an_axis_over_whole_searches_changes_the_method():
+    searches = [{"method": "wachter", "max_iter": 7}, {"method": "primal_dual", "max_iter": 9}]
+    cells = list(schema.from_config(raw(), {"search": searches, "target_class": [1, 2]}).points())
+    assert [(m.name, m.max_iter, m.target_class) for _, m in cells] == [
+        ("wachter", 7, 1),
+        ("wachter", 7, 2),
+        ("primal_dual", 9, 1),
+        ("primal_dual", 9, 2),
+    ]
+    assert cells[2][0] == {"method": "primal_dual", "target_class": 1}
+
+
+def test_what_is_written_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chosen = schema.from_config(raw(), {"target_class": [0, "other"]})
+    schema.write(chosen)
+    assert schema.read() == chosen
+    before = schema.PATH.stat().st_mtime_ns
+    schema.write(chosen)
+    assert schema.PATH.stat().st_mtime_ns == before
+
+
+def test_the_users_file_is_known_by_its_digest_and_not_by_its_place(tmp_path):
+    for name in ("a.npz", "b.npz"):
+        (tmp_path / name).write_bytes(b"content")
+    data = {"name": "npz", "bounds": [0, 255], "sha256": None}
+    one, two = (
+        schema.from_config({**raw(), "data": data | {"path": str(tmp_path / name)}}, {}) for name in ("a.npz", "b.npz")
+    )
+    assert one.data == two.data and one.paths != two.paths
+    assert one.data.sha256 == hashlib.sha256(b"content").hexdigest()
+    with pytest.raises(InputError, match=r"data\.path: .* not the 0000"):
+        schema.from_config({**raw(), "data": data | {"path": str(tmp_path / "a.npz"), "sha256": "0000"}}, {})
+    with pytest.raises(InputError, match="cannot be read"):
+        schema.from_config({**raw(), "data": data | {"path": str(tmp_path / "c.npz")}}, {})
+
+
+def keras_file(folder, **changes):
+    (folder / "mine.keras").write_bytes(b"model")
+    section = {"name": "keras", "bounds": [0, 1], "safe_mode": True, "module_sha256": None, "sha256": None}
+    return section | {"path": str(folder / "mine.keras"), "module": None} | changes
+
+
+def test_the_module_of_a_model_is_known_by_its_digest(tmp_path):
+    (tmp_path / "mine.py").write_bytes(b"class Net: pass")
+    given = keras_file(tmp_path, module=str(tmp_path / "mine.py"), safe_mode=False)
+    chosen = schema.from_config({**raw(), "model": given}, {})
+    assert chosen.model.module_sha256 == hashlib.sha256(b"class Net: pass").hexdigest()
+    assert chosen.trust(paths.LATEST) == {"safe_mode": False, "module_sha256": chosen.model.module_sha256}
+    assert schema.from_config(raw(), {}).trust(paths.LATEST) == {}
+    with pytest.raises(InputError, match=r"model\.module: .*absent\.py cannot be read"):
+        schema.from_config({**raw(), "model": given | {"module": str(tmp_path / "absent.py")}}, {})
+
+
+def test_each_classifier_of_a_sweep_is_trusted_as_it_was_asked_for(tmp_path):
+    models = [keras_file(tmp_path, safe_mode=value) for value in (True, False)]
+    variants = [({"model.safe_mode": model["safe_mode"]}, {**raw(), "model": model}) for model in models]
+    chosen = schema.from_config(raw(), {}, variants)
+    assert [chosen.trust(variant.trained)["safe_mode"] for variant in chosen.variants] == [True, False]
+
+
+def test_a_target_class_may_be_given_by_its_name(tmp_path):
+    np.savez(tmp_path / "named.npz", class_names=np.array(["bag", "boot", "ankle boot"]))
+    data = {"name": "npz", "bounds": [0, 255], "sha256": None, "path": str(tmp_path / "named.npz")}
+    config = {**raw(search={"target_class": "boot"}), "data": data}
+    assert [method.target_class for _, method in schema.from_config(config, {}).points()] == [1]
+    swept = schema.from_config(config, {"target_class": ["ankle boot", "other", 1, "0"]})
+    assert swept.sweep == {"target_class": [2, "other", 1, "0"]}
+    searches = [{"method": "wachter", "target_class": "bag"}, {"method": "primal_dual"}]
+    assert schema.from_config(config, {"search": searches}).sweep["search"][0]["target_class"] == 0
+    with pytest.raises(InputError, match="'bot' is none of the data's classes: bag, boot, ankle boot"):
+        schema.from_config(config, {"target_class": ["bot"]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": -1}, "seed: "),
+        ({"training": {"epochs": 0}}, "training.epochs: "),
+        ({"training": {"batch_size": "many"}}, "training.batch_size: .*'many'"),
+        ({"training": {"momentum": 1}}, "training.momentum: no such option"),
+        ({"judges": {"steps": 0}}, "judges.steps: "),
+        ({"data": {"name": "cifar"}}, "data"),
+        ({"data": {"bounds": [0, 1]}}, "data.bounds: no such option"),
+        ({"model": {"dropout": 1.0}}, "model.dropout: "),
+        ({"search": {"method": "magic"}}, "search.method: unknown method 'magic'"),
+        ({"search": {"speed": 1}}, "search: method wachter .*speed"),
+        ({"search": {"lam_init": 0}}, "search.lam_init must be > 0"),
+        ({"search": {"learning_rate": -0.1}}, "search.learning_rate must be > 0"),
+        ({"search": {"tol": 1}}, "search.tol must be in"),
+        ({"search": {"max_iter": 99999999999}}, "search.max_iter: must be from 1 to 100,000, not 99999999999"),
+        ({"search": {"method": "primal_dual", "max_iter": 100001}}, "search.max_iter: must be from 1 to 100,000"),
+        ({"search": {"max_lam_steps": 10**6}}, "search.max_lam_steps: must be from 1 to 1,000"),
+        ({"search": {"target_class": "seven"}}, "search.target_class"),
+        ({"search": {"target_class": [1, 2]}}, "search.target_class: a cell has one value"),
+        ({"instances": {"index": [1], "range": [0, 2]}}, "index or range, not both"),
+        ({"instances": {"index": [1, 1]}}, "different places"),
+        ({"instances": {"index": []}}, "different places"),
+        ({"instances": {"range": [2, 2]}}, "range must be"),
+        ({"instances": {"per_class": None}}, "give one of"),
+        ({"instances": {"classes": []}}, "list of different classes"),
+        ({"search": {"feature_range": [0, 0.1]}}, "search.feature_range: must hold"),
+        ({"search": {"method": ["wachter"]}}, "search.method: unknown"),
+        ({"data": "mnist_5k"}, "data: is missing"),
+        ({"instances": {"per_class": 0}}, "instances.per_class"),
+        ({"foo": 1}, "foo: no such option"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(changes, told):
+    with pytest.raises(InputError, match=told) as raised:
+        schema.from_config(raw(**changes), {})
+    assert "\n" not in str(raised.value)
+
+
+def test_a_params_file_that_is_missing_or_no_yaml(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"params\.yaml: no such file"):
+        schema.read()
+    schema.PATH.write_text("a: [")
+    with pytest.raises(InputError, match="is not YAML"):
+        schema.read()
+    schema.PATH.write_text(yaml.safe_dump({"seed": 0}))
+    with pytest.raises(InputError, match="is missing"):
+        schema.read()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": True}, r"seed: .*not True"),
+        ({"training": {"epochs": True}}, r"training\.epochs: .*not True"),
+        ({"training": {"learning_rate": True}}, r"training\.learning_rate: .*not True"),
+        ({"instances": {"per_class": True}}, r"instances\.per_class: .*not True"),
+        ({"instances": {"index": [0, True]}}, r"instances\.index\.1: .*not True"),
+        ({"instances": {"classes": [True]}}, r"instances\.classes\.0: .*not True"),
+    ],
+)
+def test_true_and_false_are_no_numbers(changes, told):
+    with pytest.raises(InputError, match=f"^{told}"):
+        schema.from_config(raw(**changes), {})
+
+
+def test_what_is_swept_stands_in_one_place_so_that_no_change_is_without_effect(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    searches = [{"method": "wachter"}, {"method": "primal_dual"}]
+    for axes, told in (({"target_class": [0, 1]}, "target_class"), ({"search": searches}, "method")):
+        schema.write(schema.from_config(raw(), axes))
+        changed = yaml.safe_load(schema.PATH.read_text())
+        changed["search"] = {"method": "wachter", "target_class": 3}
+        schema.PATH.write_text(yaml.safe_dump(changed))
+        with pytest.raises(InputError, match=rf"search\.{told} has no effect, for it is swept; change `sweep`"):
+            schema.read()
+
+
+def test_a_model_to_train_that_is_none_of_those_to_compare_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    schema.write(schema.from_config(raw(), {}, [({"seed": seed}, raw(seed=seed)) for seed in (0, 1)]))
+    text = schema.PATH.read_text()
+    assert text.count("\nseed: 0\n") == 1
+    schema.PATH.write_text(text.replace("\nseed: 0\n", "\nseed: 5\n"))
+    with pytest.raises(InputError, match="none of its variants"):
+        schema.read()
+    schema.PATH.write_text(text.replace("\nseed: 0\n", "\nseed: 1\n"))
+    with pytest.raises(InputError, match="not the first of its variants"):
+        plan.of_sweep(schema.read())
+
+
+def test_a_model_that_other_code_has_made_is_another_one(monkeypatch):
+    (variant,) = schema.from_config(raw(), {}, [({"seed": 0}, raw())]).variants
+    before = variant.trained
+    code = provenance.code("prepare", "train", "judges")
+    assert {"cfx/data.py", "cfx/models.py", "cfx/judges.py", "pipelines/stages/train.py"} <= code.keys()
+    assert "cfx/search.py" not in code
+    monkeypatch.setattr(provenance, "code", lambda *stages: code | {"cfx/models.py": "other"})
+    assert variant.trained != before

@@ -1,0 +1,63 @@
+"""What the stage `train` makes of a classifier of the user's own."""
+
+import keras
+import numpy as np
+import pytest
+
+from cfx.data import Dataset
+from cfx.errors import InputError
+from pipelines.cells import paths
+from pipelines.config import schema
+from pipelines.stages import train
+from tests.unit.pipelines.test_schema import raw
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A folder with prepared data of two classes, told apart by their only feature."""
+    monkeypatch.chdir(tmp_path)
+    x = np.linspace(-0.5, 0.5, 40, dtype=np.float32)[:, np.newaxis]
+    Dataset(x, (x[:, 0] > 0).astype(int), x, (x[:, 0] > 0).astype(int)).save(paths.DATA)
+
+
+def trained(threshold: float, **section) -> None:
+    """Run the stage for a model that takes a table of one feature, and says 1 above the threshold."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "sigmoid")])
+    model.set_weights([np.array([[50.0]]), np.array([-50.0 * threshold])])
+    model.save("mine.keras")
+    given = {"name": "keras", "path": "mine.keras", "sha256": None, "module_sha256": None, "safe_mode": True}
+    schema.write(schema.from_config(raw() | {"model": given | section}, {}))
+    train.main()
+
+
+def test_a_model_is_fed_inputs_in_its_own_bounds(repository, capsys):
+    trained(0.5, bounds=[0, 1])
+    assert "test accuracy 1.0000" in capsys.readouterr().out
+    kept = keras.saving.load_model(paths.MODEL)
+    np.testing.assert_allclose(kept(np.array([[-0.5], [0.0], [0.5]])), [[0], [0.5], [1]], atol=1e-6)
+
+
+def test_a_model_that_guesses_is_explained_but_told_what_may_be_wrong(repository, capsys):
+    trained(0.5, bounds=[-0.5, 0.5])
+    said = capsys.readouterr().out
+    assert "test accuracy 0.5000" in said and "is model.bounds the range that it was trained on?" in said
+    trained(0.0, bounds=[-0.5, 0.5])
+    assert "model.bounds" not in capsys.readouterr().out
+
+
+def test_a_model_for_the_usual_bounds_is_kept_as_it_is(repository, tmp_path):
+    trained(0.0, bounds=[-0.5, 0.5])
+    assert paths.MODEL.read_bytes() == (tmp_path / "mine.keras").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("import sys; sys.exit(3)", r"cannot be run \(SystemExit: 3\)"),
+        ("raise KeyboardInterrupt", r"ends the process when it is run \(Keyboard"),
+    ],
+)
+def test_a_module_that_ends_the_process_is_refused(repository, tmp_path, end, reason):
+    (tmp_path / "mine.py").write_text(end)
+    with pytest.raises(InputError, match=rf"model\.module: {reason}"):
+        trained(0.0, bounds=[-0.5, 0.5], module="mine.py")
