@@ -133,8 +133,8 @@ class StepMethod(Method):
     def __post_init__(self) -> None:
         """Check the ranges of what every step method has; every whole number is at least 1."""
         super().__post_init__()
-        for field in ("lam_init", "learning_rate"):
-            self._check_number(field, lambda value: value > 0, "> 0")
+        for name in ("lam_init", "learning_rate"):
+            self._check_number(name, lambda value: value > 0, "> 0")
         for field in fields(self):
             if field.type in (int, "int"):
                 self._check_whole_number(field.name)
