@@ -20,6 +20,9 @@ Outputs = Literal["auto", "probabilities", "logits"]
 
 # A probability below this counts as this, so that its logarithm is finite.
 _TINY = 1e-30
+# A Keras model is given rows in multiples of this. For fewer, matrix products take other kernels, and an exponential
+# rounds otherwise at the end of an array that fills no whole register: a row would have other bits in another batch.
+_ROWS = 16
 # How many numbers (64 MiB) a predict_fn is given at once when its gradient is taken.
 _NUMBERS_AT_ONCE = 2**24
 
@@ -87,7 +90,11 @@ class Classifier:
 
     def _outputs(self, x: np.ndarray) -> np.ndarray:
         """What the model gives for x, as an array (n, k)."""
-        outputs = np.asarray(self._call(x), np.float32)
+        missing = -len(x) % _ROWS if self._is_keras else 0
+        filled = np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) if missing else x
+        outputs = np.atleast_1d(np.asarray(self._call(filled), np.float32))
+        if len(outputs) == len(filled):
+            outputs = outputs[: len(x)]
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
     def _finite_outputs(self, x: np.ndarray) -> np.ndarray:
