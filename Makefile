@@ -7,7 +7,7 @@ SERVICES_ENV := .venv/.services
 # the extras that only some sweeps, and the tests against real services, need
 SERVICES := joblib ray slurm server services
 # the tests on Slurm and Ray
-ENGINES := tests/services/test_launchers.py tests/services/test_services.py
+ENGINES := $(addprefix tests/services/test_,launchers.py services.py other_environment.py)
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
   --custom-compile-command "make lock"
 

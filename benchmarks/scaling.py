@@ -127,7 +127,7 @@ def _bare_loop(model, problem: Problem):
 
     columns = tf.one_hot(problem.fixed, 10)
 
-    # a function of its own, for the reason given in cfx.program: without it some loops take two thirds longer
+    # a function of its own, for the reason given in cfx.evaluation: without it some loops take two thirds longer
     @tf.function(experimental_attributes={"_noinline": True})
     def gradient(x):
         with tf.GradientTape() as tape:

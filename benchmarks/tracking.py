@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cfx.data import Dataset
-from cfx.methods import Wachter
+from cfx.methods.wachter import Wachter
 from cfx.result import LambdaPath, Result
 from pipelines.cells import paths, store
 from pipelines.cells.plan import Cell
@@ -75,6 +75,7 @@ def result(cell, x, random):
         method="wachter",
         x=-x,
         found=np.ones(n, bool),
+        unchanged=np.zeros(n, bool),
         cf_class=np.zeros(n, int),
         original_class=np.ones(n, int),
         target_class=np.full(n, "other"),

@@ -1,26 +1,39 @@
 """Counterfactual instances: the nearest input that a classifier puts into another class.
 
-The names below are loaded at first use, so that a program that only reads results does not wait for TensorFlow.
+The names below are loaded at first use, so that a program that only reads results does not wait for TensorFlow. Beside
+them, `cfx` has the class of every method in `cfx.methods`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cfx import methods
+
 if TYPE_CHECKING:
-    from cfx.errors import InputError
-    from cfx.methods import PrimalDual, Wachter
-    from cfx.result import Result
-    from cfx.search import find_counterfactuals
+    from cfx.errors import InputError as InputError
+    from cfx.method import ArrayMethod as ArrayMethod
+    from cfx.method import Method as Method
+    from cfx.method import StepMethod as StepMethod
+    from cfx.methods.growing_spheres import GrowingSpheres as GrowingSpheres
+    from cfx.methods.nearest_neighbour import NearestNeighbour as NearestNeighbour
+    from cfx.methods.primal_dual import PrimalDual as PrimalDual
+    from cfx.methods.segment import Segment as Segment
+    from cfx.methods.wachter import Wachter as Wachter
+    from cfx.problem import Problem as Problem
+    from cfx.result import Result as Result
+    from cfx.search import find_counterfactuals as find_counterfactuals
 
 _HOMES = {
+    "ArrayMethod": "cfx.method",
     "InputError": "cfx.errors",
-    "PrimalDual": "cfx.methods",
-    "Wachter": "cfx.methods",
+    "Method": "cfx.method",
+    "Problem": "cfx.problem",
     "Result": "cfx.result",
+    "StepMethod": "cfx.method",
     "find_counterfactuals": "cfx.search",
-}
+} | {methods.class_name(name): f"cfx.methods.{name}" for name in methods.names()}
 
-__all__ = ["InputError", "PrimalDual", "Result", "Wachter", "find_counterfactuals"]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

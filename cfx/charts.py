@@ -13,16 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image
 
-# Told apart with any colour vision (after Okabe and Ito 2008), and seen on a light and on a dark ground.
-_COLOURS = ("#1f83c6", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_MISSING = "#c8473f"  # what has no value, as a mark that is seen on both grounds
-_TINT = LinearSegmentedColormap.from_list("tint", [(*to_rgba(_COLOURS[0])[:3], share) for share in (0, 1)])
+from cfx.palette import BLUE, MISSING, TINT, VERMILION, look
+
 _DARK = 0.6  # share of a tint from which text on it is white
 _LEGIBLE = 20  # classes up to which a matrix has room for its numbers
 _TICKS = 14  # labels up to which an axis has room for them
@@ -48,7 +45,7 @@ def confusion_figure(
     tint = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     texts = [str(name) for name in names]
     figure, axes = _matrix(texts, texts, ink)
-    axes.imshow(tint, cmap=_TINT, vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(tint, cmap=TINT, vmin=0, vmax=1, interpolation="nearest")
     axes.set(xlabel="predicted", ylabel="actual")
     if classes <= _LEGIBLE:
         for row, column in np.argwhere(counts):
@@ -64,7 +61,7 @@ def history_figure(history: pd.DataFrame, ink: str) -> Figure:
     """
     figure = Figure(figsize=(6.4, 3.0), layout="constrained")
     for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        splits = ((measure, "training", _COLOURS[0]), (f"test_{measure}", "test", _COLOURS[1]))
+        splits = ((measure, "training", BLUE), (f"test_{measure}", "test", VERMILION))
         for column, name, colour in splits:
             axes.plot(history["epoch"], history[column], marker="o", markersize=3, color=colour, label=name)
         axes.set(xlabel="epoch", ylabel=measure)
@@ -75,19 +72,20 @@ def history_figure(history: pd.DataFrame, ink: str) -> Figure:
     return figure
 
 
-def spread_figure(table: pd.DataFrame, axis: str, measure: str, label: str, ink: str, by: str | None = None) -> Figure:
+def spread_figure(table: pd.DataFrame, axis: str, measure: str, label: str, ink: str, by: str = "method") -> Figure:
     """A measure against a swept axis: every value as a point, and for each place the median between the quartiles.
 
     table: one row a counterfactual, with the columns `axis`, `measure` (NaN where there is none, which leaves its
-    place on the axis empty) and `by`, which tells groups of one colour apart. Numbers above 0 on the axis stand at
-    their logarithms, with their medians joined; text stands at equal distances, classes first, in order.
+    place on the axis empty) and `by`, whose groups have the colours of their names. Numbers above 0 on the axis stand
+    at their logarithms, with their medians joined; text stands at equal distances, classes first, in order.
     """
     figure, axes, places = _against(table, axis, label, ink)
     values = table[measure].dropna()
     low, high = values.quantile([0.25, 0.75], interpolation="nearest") if len(values) else (0, 0)
     if low > 0 and high > _WIDE * low:
         axes.set_yscale("log")
-    for colour, name, rows, shift, width in _groups(table.dropna(subset=measure), axis, by, places):
+    for name, rows, shift, width in _groups(table.dropna(subset=measure), axis, by, places):
+        colour, mark = look(name)
         at = rows[axis].map(places).astype(float) + shift
         # evenly spread, and the same each time
         of_place = rows.groupby(axis)
@@ -99,33 +97,32 @@ def spread_figure(table: pd.DataFrame, axis: str, measure: str, label: str, ink:
         middle = _in_order(quartiles, places, shift)
         axes.vlines(middle.index, middle[0.25], middle[0.75], color=colour, linewidth=2.5)
         joined = "-" if _is_number(table[axis]) else "none"
-        axes.plot(middle[0.5], "o", color=colour, markersize=5.5, markeredgecolor=ink, linestyle=joined, label=name)
+        axes.plot(middle[0.5], mark, color=colour, markersize=5.5, markeredgecolor=ink, linestyle=joined, label=name)
     if axes.get_yscale() == "linear":
         axes.yaxis.set_major_locator(MaxNLocator(5))
         # what differs little, such as a probability, would be a line far above zero
         if len(values) and values.min() < 0.5 * values.max():
             axes.set_ylim(bottom=0)
-    if by not in (None, axis):
-        figure.legend(loc="outside upper right", ncols=3, frameon=False, labelcolor=ink, fontsize=9)
+    _name_groups(figure, axis, by, ink)
     return figure
 
 
-def validity_figure(table: pd.DataFrame, axis: str, ink: str, by: str | None = None) -> Figure:
+def validity_figure(table: pd.DataFrame, axis: str, ink: str, by: str = "method") -> Figure:
     """The share of counterfactuals that were found against a swept axis, with its 95 % interval (Wilson 1927).
 
     table: as in `spread_figure`, with the column `found`, bool.
     """
     figure, axes, places = _against(table, axis, "share found", ink)
-    for colour, name, rows, shift, _ in _groups(table, axis, by, places):
+    for name, rows, shift, _ in _groups(table, axis, by, places):
+        colour, mark = look(name)
         counts = _in_order(rows.groupby(axis)["found"].agg(["sum", "count"]), places, shift)
         low, high = wilson_interval(counts["sum"], counts["count"])
         axes.vlines(counts.index, low, high, color=colour, linewidth=2.5, alpha=0.5)
         joined = "-" if _is_number(table[axis]) else "none"
         share = counts["sum"] / counts["count"]
-        axes.plot(share, "o", color=colour, markersize=5.5, markeredgecolor=ink, linestyle=joined, label=name)
+        axes.plot(share, mark, color=colour, markersize=5.5, markeredgecolor=ink, linestyle=joined, label=name)
     axes.set_ylim(-0.03, 1.03)
-    if by not in (None, axis):
-        figure.legend(loc="outside upper right", ncols=3, frameon=False, labelcolor=ink, fontsize=9)
+    _name_groups(figure, axis, by, ink)
     return figure
 
 
@@ -140,21 +137,24 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike) -> tuple[np.ndarray
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
-def class_figure(median: pd.DataFrame, found: pd.DataFrame, asked: pd.DataFrame, label: str, ink: str) -> Figure:
+def class_figure(
+    median: pd.DataFrame, found: pd.DataFrame, searched: pd.DataFrame, label: str, ink: str, full: float | None = None
+) -> Figure:
     """A measure's median for each class that the instances had (rows) and each that they were to have (columns).
 
-    median, found, asked: of one shape, with the classes as index and columns and their names as the axes' names; how
-    many were found of how many that were asked for stands under each median. label: of the measure, for the bar of
-    colours that stands for numbers where there are too many classes for them.
+    median, found, searched: of one shape, with the classes as index and columns and their names as the axes' names; how
+    many were found of how many that were searched stands under each median. label: of the measure, for the bar of
+    colours that stands for numbers where there are too many classes for them. full: the median that has the full
+    colour, so that figures can be compared; else the greatest.
     """
     figure, axes = _matrix(list(map(str, median.index)), list(map(str, median.columns)), ink, side=0.48)
-    values, counts, wanted = median.to_numpy(float), found.to_numpy(int), asked.to_numpy(int)
-    image = axes.imshow(values, cmap=_TINT, vmin=0, interpolation="nearest")
+    values, counts, wanted = median.to_numpy(float), found.to_numpy(int), searched.to_numpy(int)
+    greatest = max(full or np.nanmax(values, initial=0), 1e-9)
+    image = axes.imshow(values, cmap=TINT, vmin=0, vmax=greatest, interpolation="nearest")
     axes.set(xlabel=_words(median.columns.name), ylabel=_words(median.index.name))
     if max(values.shape) > _LEGIBLE:
         _style(figure.colorbar(image, ax=axes, shrink=0.6, label=label).ax, ink)
         return figure
-    greatest = max(np.nanmax(values, initial=0), 1e-9)
     for row, column in np.argwhere(wanted > 0):
         value, count, of = values[row, column], counts[row, column], wanted[row, column]
         colour = "white" if value > _DARK * greatest else ink
@@ -182,7 +182,7 @@ def mosaic_figure(
     for row, line in enumerate(tiles):
         for column, tile in enumerate(line):
             if tile is None:
-                axes.text(column, row, "\N{MULTIPLICATION SIGN}", fontsize=16, **_centred(_MISSING))
+                axes.text(column, row, "\N{MULTIPLICATION SIGN}", fontsize=16, **_centred(MISSING))
                 continue
             top, left = row * (height + gap) + gap // 2, column * (width + gap) + gap // 2
             pixels = np.asarray(tile.convert("RGBA").resize((width, height), Image.Resampling.BOX))
@@ -216,7 +216,7 @@ def _against(table: pd.DataFrame, axis: str, label: str, ink: str) -> tuple[Figu
     labelled = list(places)[:: -(-len(places) // _TICKS)]
     names = [f"{value:g}" if _is_number(table[axis]) else str(value) for value in labelled]
     # where they have no room beside each other, names end under their places
-    is_slanted = sum(map(len, names)) + 2 * len(names) > 50
+    is_slanted = sum(map(len, names)) + 2 * len(names) > 44
     slanted: dict[str, Any] = {"rotation": 30, "rotation_mode": "anchor", "ha": "right"} if is_slanted else {}
     axes.set_xticks([places[value] for value in labelled], names, parse_math=False, **slanted)
     margin = 0.6 * _spacing(places)
@@ -228,15 +228,22 @@ def _against(table: pd.DataFrame, axis: str, label: str, ink: str) -> tuple[Figu
 
 
 def _groups(
-    table: pd.DataFrame, axis: str, by: str | None, places: Mapping[Hashable, float]
-) -> Iterator[tuple[str, str, pd.DataFrame, float, float]]:
-    """Each group's colour, name and rows, how far it stands beside a place, and how wide it may be there."""
-    groups = [("", table)] if by is None else [(str(name), rows) for name, rows in table.groupby(by)]
+    table: pd.DataFrame, axis: str, by: str, places: Mapping[Hashable, float]
+) -> Iterator[tuple[str, pd.DataFrame, float, float]]:
+    """Each group's name and rows, how far it stands beside a place, and how wide it may be there."""
+    groups = list(table.groupby(by))
     beside = 1 if by == axis else max(len(groups), 1)
     room = 0.7 * _spacing(places) / beside
     for turn, (name, rows) in enumerate(groups):
         shift = 0 if beside == 1 else (turn - (beside - 1) / 2) * room
-        yield _COLOURS[turn % len(_COLOURS)], name, rows, shift, 0.8 * room
+        yield str(name), rows, shift, 0.8 * room
+
+
+def _name_groups(figure: Figure, axis: str, by: str, ink: str) -> None:
+    """A legend above the chart, where there are several groups and the axis does not name them."""
+    (axes,) = figure.axes
+    if by != axis and len(axes.get_legend_handles_labels()[1]) > 1:
+        figure.legend(loc="outside upper right", ncols=3, frameon=False, labelcolor=ink, fontsize=9)
 
 
 def _in_order(grouped: pd.DataFrame, places: Mapping[Hashable, float], shift: float) -> pd.DataFrame:

@@ -6,8 +6,10 @@ operation, with the model's own variables. Where that is not possible (a `predic
 a compiled function of its own) the logits are log-probabilities, which are as good until a probability rounds to 1.
 """
 
+import re
 import weakref
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import keras
@@ -20,9 +22,6 @@ Outputs = Literal["auto", "probabilities", "logits"]
 
 # A probability below this counts as this, so that its logarithm is finite.
 _TINY = 1e-30
-# A Keras model is given rows in multiples of this. For fewer, matrix products take other kernels, and an exponential
-# rounds otherwise at the end of an array that fills no whole register: a row would have other bits in another batch.
-_ROWS = 16
 # How many numbers (64 MiB) a predict_fn is given at once when its gradient is taken.
 _NUMBERS_AT_ONCE = 2**24
 
@@ -53,6 +52,8 @@ class Classifier:
         self._model = weakref.ref(model)
         self._is_keras = isinstance(model, keras.Model)
         self._eps = eps
+        self._shape = x.shape[1:]
+        _check_batch(model, x)
         raw = self._finite_outputs(x)
         last = self._last_operation(x) if self._is_keras else "unknown"
         self._is_binary = raw.shape[1] == 1
@@ -84,17 +85,52 @@ class Classifier:
         """
         return self._as_probabilities(self._finite_outputs(x))
 
+    def batched_probabilities(self, x: np.ndarray, batch_size: int) -> np.ndarray:
+        """Probabilities of any number of rows, of which the model is given `batch_size` at once."""
+        parts = [self.probabilities(x[at : at + batch_size]) for at in range(0, len(x), batch_size)]
+        return np.concatenate([np.zeros((0, self.classes), np.float32), *parts])
+
+    def logits_and_gradient(self, x: np.ndarray, weights: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (n, classes), and the gradient (n, *shape) of each row's sum of weights times logits by x, float32.
+
+        Args:
+            x: (n, *shape), of which the model is given `batch_size` at once.
+            weights: (n, classes).
+            batch_size: 1 or above.
+
+        Raises:
+            InputError: the weights have another shape.
+        """
+        if np.shape(weights) != (len(x), self.classes):
+            raise InputError(f"weights have shape {np.shape(weights)}, wanted ({len(x)}, {self.classes})")
+        parts = [(np.zeros((0, self.classes), np.float32), np.zeros((0, *x.shape[1:]), np.float32))]
+        for at in range(0, len(x), batch_size):
+            rows = slice(at, at + batch_size)
+            logits, gradient = self._passes(tf.constant(x[rows], tf.float32), tf.constant(weights[rows], tf.float32))
+            parts.append((logits.numpy(), gradient.numpy()))
+        logits, gradient = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(gradient)
+
+    @cached_property
+    def _passes(self) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        def passes(x: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(x)
+                logits = self.logits(x)
+                weighted = tf.reduce_sum(weights * logits, axis=1)
+            return logits, tape.gradient(weighted, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+        specs = [tf.TensorSpec([None, *shape], tf.float32) for shape in (self._shape, (self.classes,))]
+        # As a concrete function, of which TensorFlow does not count those of several models as one traced too often.
+        return tf.function(passes, specs, autograph=False).get_concrete_function()
+
     def _call(self, x: Any) -> Any:
         model: Any = self._model()
         return model(x, training=False) if self._is_keras else model(x)
 
     def _outputs(self, x: np.ndarray) -> np.ndarray:
         """What the model gives for x, as an array (n, k)."""
-        missing = -len(x) % _ROWS if self._is_keras else 0
-        filled = np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) if missing else x
-        outputs = np.atleast_1d(np.asarray(self._call(filled), np.float32))
-        if len(outputs) == len(filled):
-            outputs = outputs[: len(x)]
+        outputs = np.asarray(self._call(x), np.float32)
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
     def _finite_outputs(self, x: np.ndarray) -> np.ndarray:
@@ -155,6 +191,20 @@ class Classifier:
         return gradient.reshape(x.shape)
 
 
+def _check_batch(model: Callable[..., Any], x: np.ndarray) -> None:
+    """Raise InputError where x is one instance of a Keras model, and not a batch of them."""
+    try:
+        wanted = getattr(model, "input_shape", None) if isinstance(model, keras.Model) else None
+    except ValueError:
+        # a model of the user's own that has not been called yet
+        return
+    if not isinstance(wanted, tuple) or len(wanted) != x.ndim + 1:
+        return
+    if all(size in (None, of_x) for size, of_x in zip(wanted[1:], x.shape, strict=True)):
+        shape = ", ".join(["n", *map(str, x.shape)])
+        raise InputError(f"x has shape {x.shape}, the model wants a batch ({shape}): for one instance give x[None]")
+
+
 def in_bfloat16(model: Callable[..., Any]) -> keras.Model:
     """A copy of a Keras model that computes in bfloat16, all but its last layer. Raises InputError for other models.
 
@@ -179,7 +229,8 @@ def in_bfloat16(model: Callable[..., Any]) -> keras.Model:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """What an error says, without the codes by which Keras makes words bold in a terminal."""
+    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:300]
 
 
 def _origin(output: tf.Tensor) -> tf.Tensor:

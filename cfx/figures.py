@@ -34,8 +34,20 @@ _INK, _FAINT, _GROUND = "#1c1e21", "#9aa0a6", "#ffffff"
 _DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)  # an odd number: no change has a colour of its own
 
 
-def caption(original_class: int | str, cf_class: int | str, probability: float, l1: float, found: bool = True) -> str:
-    """One line such as "7 → 9, p=0.990, L1=10.7"; a row that was not found says so. Classes are numbers or names."""
+def caption(
+    original_class: int | str,
+    cf_class: int | str,
+    probability: float,
+    l1: float,
+    found: bool = True,
+    unchanged: bool = False,
+) -> str:
+    """One line such as "7 → 9, p=0.990, L1=10.7"; a row that was not found or not changed says so.
+
+    Classes are numbers or names.
+    """
+    if unchanged:
+        return f"{original_class}, p={probability:.3f}: unchanged, already in the target class"
     if not found:
         return f"{original_class} → no counterfactual found"
     return f"{original_class} → {cf_class}, p={probability:.3f}, L1={l1:.1f}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -112,13 +112,61 @@ class StepMethod(Method):
         lam       (n,) float32, the weight of the L1 distance there
         lam_step  (n,) int32, the place in the path of a counterfactual met there, below 0 to keep none
         done      (n,) bool, the row has ended: what else it holds no longer matters, and needs no mask
+
+    Example, a whole module (the first line keeps its import from importing TensorFlow):
+
+        from __future__ import annotations
+
+        from dataclasses import dataclass
+        from typing import NamedTuple
+
+        from cfx import StepMethod
+        from cfx.backend import tf
+        from cfx.point import along, target_probability
+
+
+        class State(NamedTuple):
+            x: tf.Tensor
+            lam: tf.Tensor
+            lam_step: tf.Tensor
+            done: tf.Tensor
+            taken: tf.Tensor  # (n,) int32, the steps taken
+
+
+        @dataclass(frozen=True, kw_only=True)
+        class Descent(StepMethod):
+            # Gradient descent on -log f_t + lam |x' - x|_1, up to the first counterfactual.
+            max_iter: int = 100
+            lam_init: float = 0.01
+            learning_rate: float = 0.05
+
+            @staticmethod
+            def path_length(settings):
+                return 1
+
+            @staticmethod
+            def start(settings, row):
+                none = tf.zeros_like(row.index)
+                return State(x=row.x, lam=row.lam_init, lam_step=none, done=none > 0, taken=none)
+
+            @staticmethod
+            def loss(settings, row, state, logits):
+                return -tf.math.log(target_probability(logits, row.target))
+
+            @staticmethod
+            def step(settings, row, state, point, best):
+                slope = point.gradient + along(state.lam, point.x) * tf.sign(point.change)
+                x = tf.clip_by_value(point.x - along(row.learning_rate, point.x) * slope, settings.low, settings.high)
+                taken = state.taken + 1
+                done = state.done | point.hit | (taken >= settings.max_iter)
+                return State(x=x, lam=state.lam, lam_step=state.lam_step, done=done, taken=taken)
     """
 
     PER_ROW: ClassVar[tuple[str, ...]] = ("target_class", "lam_init", "learning_rate")
 
     max_iter: int
     """The most steps (one forward and one gradient pass each) that a row may take, per lambda where a method goes
-    through several; 1 or above."""
+    through several; 1 to 100,000."""
 
     lam_init: float | Sequence[float]
     """The weight of the L1 distance against the prediction loss that the search starts from, above 0."""
@@ -131,13 +179,11 @@ class StepMethod(Method):
     AMX; other processors were not measured. What is a counterfactual is always decided in float32."""
 
     def __post_init__(self) -> None:
-        """Check the ranges of what every step method has; every whole number is at least 1."""
+        """Check the ranges of what every step method has."""
         super().__post_init__()
         for name in ("lam_init", "learning_rate"):
             self._check_number(name, lambda value: value > 0, "> 0")
-        for field in fields(self):
-            if field.type in (int, "int"):
-                self._check_whole_number(field.name)
+        self._check_whole_number("max_iter", most=100_000)
         if self.precision not in get_args(Precision):
             raise InputError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
 
@@ -164,7 +210,37 @@ class StepMethod(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayMethod(Method):
-    """A method as one function on arrays: for baselines, for latent-space methods, for other people's libraries."""
+    """A method as one function on arrays: for baselines, for latent-space methods, for other people's libraries.
+
+    Example, a whole module (an instance of `TowardsMean` is a method for `find_counterfactuals`):
+
+        from dataclasses import dataclass
+
+        import numpy as np
+
+        from cfx import ArrayMethod, InputError
+
+
+        @dataclass(frozen=True, kw_only=True)
+        class TowardsMean(ArrayMethod):
+            # The first counterfactual on the line to the mean of the likeliest target class.
+            parts: int = 20  # how many points of the line are tried, 1 or above
+
+            def __post_init__(self):
+                super().__post_init__()
+                if self.parts < 1:
+                    raise InputError(f"parts must be 1 or above, got {self.parts}")
+
+            def search(self, problem):
+                aim = np.where(problem.target, problem.probabilities(problem.x), -1).argmax(axis=1)
+                mean = np.array([problem.x_train[problem.y_train == label].mean(axis=0) for label in aim])
+                found, is_left = problem.x.copy(), np.ones(len(problem.x), bool)
+                for part in range(1, self.parts + 1):
+                    points = (problem.x + part / self.parts * (mean - problem.x)).astype(np.float32)
+                    is_met = is_left & problem.is_met(points)
+                    found[is_met], is_left = points[is_met], is_left & ~is_met
+                return found
+    """
 
     @abstractmethod
     def search(self, problem: Problem) -> np.ndarray:

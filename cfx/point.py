@@ -1,11 +1,13 @@
-"""The terms that the engine and a method share: what a row asks for, and what is known where it stands.
+"""The terms that the engine and a step method share: what a row asks for, and what is known where it stands.
 
 Every tensor has a leading row dimension; rows never mix.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
-import tensorflow as tf
+from cfx.backend import tf
 
 
 class Row(NamedTuple):
@@ -43,7 +45,7 @@ class Point(NamedTuple):
 
 
 class Best(NamedTuple):
-    """What has come of rows so far."""
+    """The nearest counterfactual that each row has met so far, and what it took."""
 
     x: tf.Tensor
     """(n, *shape) the counterfactual of least L1."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,10 +44,13 @@ class Problem:
     probabilities, and the gradient (k, *shape) of each row's sum of weights times logits by its input."""
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
     """To be called with (rows done, rows in all), now and then."""
+    model: Any = None
+    """The caller's model, for libraries that take it; None in a process of the method's own, where the next two stand
+    for it."""
     model_file: Path | None = None
-    """A copy of the model as a .keras file; only in a process of the method's own, for libraries that load it."""
+    """A copy of a Keras model as a .keras file; only in a process of the method's own."""
     model_weights: tuple[np.ndarray, ...] = ()
-    """The model's weights, in the order of Keras's `get_weights`; only in a process of the method's own."""
+    """Its weights, in the order of Keras's `get_weights`; only in a process of the method's own."""
 
     def is_met(self, x: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Which inputs are counterfactuals, (k,) bool.

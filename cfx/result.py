@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,16 +34,31 @@ class LambdaPath:
     """(k,) distance from the instance."""
 
 
+class Outcome(NamedTuple):
+    """What the search of a method gave for n rows, before the model has confirmed it."""
+
+    x: np.ndarray
+    """(n, *shape) float32, inside the feature range; the instance where nothing was found."""
+    lam: np.ndarray
+    """(n,) as in `Result`, as are the others."""
+    iterations: np.ndarray
+    runtime_s: np.ndarray
+    """(n,) the time of the search alone."""
+    path: LambdaPath
+
+
 @dataclass(frozen=True)
 class Result:
     """The counterfactuals of n instances. A row that is not `found` holds its instance, unchanged."""
 
     method: str
-    """`wachter` or `primal_dual`."""
+    """Its name."""
     x: np.ndarray
     """(n, *shape) float32, inside the feature range."""
     found: np.ndarray
     """(n,) bool: |f_t(x') - target_proba| <= tol, by the caller's own model in float32."""
+    unchanged: np.ndarray
+    """(n,) bool: the instance already was a counterfactual, which `found` counts too; no step was taken."""
     probability: np.ndarray
     """(n,) of `cf_class`."""
     cf_class: np.ndarray
@@ -63,20 +78,21 @@ class Result:
     lam: np.ndarray
     """(n,) the weight of the L1 distance at which `x` was met; NaN where no step found it."""
     lam_init: np.ndarray
-    """(n,) as asked."""
+    """(n,) as asked; NaN for a method that has none, as is the next."""
     learning_rate: np.ndarray
     """(n,) as asked."""
     iterations: np.ndarray
-    """(n,) steps taken, one forward and one gradient pass each; 0 where the instance already was one."""
+    """(n,) steps taken, one forward and one gradient pass each; 0 where the instance already was a counterfactual. For
+    an array method, the inputs that it gave the model, shared by the rows and rounded up."""
     runtime_s: np.ndarray
     """(n,) the row's share of the wall time of its batch, in seconds; the rows add up to the whole search."""
     path: LambdaPath
-    """The evolution over lambda of the first `path_rows` rows."""
+    """The evolution over lambda of the first `path_rows` rows; without points for an array method."""
 
     def frame(self) -> pd.DataFrame:
         """One row a counterfactual, with the columns of `counterfactuals.parquet` but for `cell`."""
         columns = (
-            "lam_init learning_rate target_class instance original_class cf_class probability found "
+            "lam_init learning_rate target_class instance original_class cf_class probability found unchanged "
             "l1 l2 l0 lam runtime_s iterations"
         )
         table = pd.DataFrame({column: getattr(self, column) for column in columns.split()})
@@ -111,6 +127,12 @@ class Result:
             return cls(**arrays | {"method": str(arrays["method"]), "path": evolution})
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is not a saved result ({error}): remove it and search again") from error
+
+
+def no_path(shape: tuple[int, ...]) -> LambdaPath:
+    """The path of a method that has none, for instances of this shape."""
+    none = np.zeros(0, np.float32)
+    return LambdaPath(none.astype(int), np.zeros((0, *shape), np.float32), none, none, none.astype(int), none)
 
 
 def distances(x: np.ndarray, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -90,7 +90,7 @@ def _is_stage(process: psutil.Process) -> bool:
 
 @contextmanager
 def all_or_nothing() -> Iterator[None]:
-    """Put schema.yaml, dvc.lock and the artefacts back as they were where the context ends in an exception."""
+    """Put params.yaml, dvc.lock and the artefacts back as they were where the context ends in an exception."""
     before = {path: path.read_bytes() if path.exists() else None for path in (schema.PATH, LOCK)}
     try:
         yield

@@ -6,7 +6,7 @@
     python -m pipelines.paper --accept              let paper/expected.json expect what came out
 
 Each experiment is a sweep as `python -m pipelines.run +experiment=...` runs it: what is there is not computed again.
-artifacts/paper/<experiment>/ gets its report's tables (CSV, LaTeX) and figures (PDF, PNG), and findings.csv and .tex,
+artifacts/paper/<experiment>/ gets its report's tables (CSV, LaTeX) and figures (PDF), and findings.csv and .tex,
 its numbers with their intervals. artifacts/paper/manifest.json says of every number and figure which cells it is from,
 and of every cell its MLflow run, commit, data, model and lock file. comparison.csv has every difference from
 paper/expected.json. Exit code 0 says that all experiments came out as expected; 1 that one did not, or that nothing is
@@ -32,7 +32,7 @@ from cfx.files import replacing
 from pipelines import run
 from pipelines.cells import paths, plan, store
 from pipelines.cells.plan import Cell
-from pipelines.config import CONF, compose, schema
+from pipelines.config import CONF, schema
 from pipelines.config.schema import Params
 from pipelines.reporting import expectation, findings, gallery, tables
 from pipelines.stages import prepare, report
@@ -61,7 +61,7 @@ def main() -> int:
         expected = expectation.read(options.expected)
         if options.accept:
             expectation.check_origin(expected, chosen)
-        asked = {name: compose.compose([f"+experiment={name}", *overrides]) for name in chosen}
+        asked = {name: run.request([f"+experiment={name}", *overrides]) for name in chosen}
         check(sweep.params for sweep in asked.values())
         made = {}
         for name, sweep in asked.items():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
+from pipelines import clock
 from pipelines.cells import store
 from pipelines.cells.plan import Cell
 from pipelines.terminal import console
@@ -20,63 +20,68 @@ _TELL_EVERY = 60
 
 
 @contextmanager
-def following(missing: Sequence[Cell]) -> Iterator[None]:
+def following(missing: Sequence[Cell], log: Callable[[Cell], None] = lambda cell: None) -> Iterator[None]:
     """Tell, for as long as the context lasts, what becomes of the cells: a line for each that ends.
 
-    In a terminal a live line under them says how many wait, run, are done and failed, and the time; a log gets the same
-    as a plain line now and then.
-    """
-    # imported when there is something to tell: a command that is refused need not wait a tenth of a second for it
-    from pipelines.reporting import tables
+    log: called for each cell when it has ended. What it raises is told in a line, and the sweep goes on.
 
+    In a terminal a live line under them says how much is done, and about how long the rest takes. A log gets the same
+    now and then, as a plain line.
+    """
     store.forget(cell.id for cell in missing)
-    titles = {cell.id: tables.title(cell) for cell in missing}
-    ended = threading.Event()
-    columns = (TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        thread = threading.Thread(target=_follow, args=(titles, bar, ended), daemon=True)
+    is_over = threading.Event()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        thread = threading.Thread(target=_follow, args=(missing, log, bar, is_over), daemon=True)
         thread.start()
         try:
             yield
         finally:
-            ended.set()
+            is_over.set()
             thread.join()
 
 
-def _follow(titles: Mapping[str, str], bar: Progress, ended: threading.Event) -> None:
-    """titles: what a reader calls each cell, by its id."""
-    task = bar.add_task("", total=len(titles))
-    waiting, failed, started = list(titles), 0, time.monotonic()
+def _follow(missing: Sequence[Cell], log: Callable[[Cell], None], bar: Progress, is_over: threading.Event) -> None:
+    rows = {cell.id: len(cell.instances) for cell in missing}
+    total = sum(rows.values())
+    task, timed = bar.add_task("", total=total), clock.Clock(total)
+    waiting, failed, started = list(missing), 0, time.monotonic()
     last_told = started
     while waiting:
         # what comes to its end after this look is seen by the next one: so the last look comes after the end
-        is_last = ended.wait(_LOOK_EVERY)
-        shares = store.shares()
-        for cell in list(waiting):
-            failure = store.failure(cell)
-            if not store.has(cell) and failure is None:
-                continue
+        is_last = is_over.wait(_LOOK_EVERY)
+        for cell in [cell for cell in waiting if store.has(cell.id) or store.failure(cell.id)]:
             waiting.remove(cell)
-            failed += failure is not None
-            if failure is None:
-                record = store.record(cell)
-                said = f"{record['summary']}, {record['seconds']:.1f} s"
-            else:
-                said = f"failed: {failure['error']}"
-            console.print(f"{titles[cell]}: {said}", markup=False)
-        running = sum(cell in shares for cell in waiting)
-        done = len(titles) - len(waiting) - failed
-        described = f"{done} done, {failed} failed, {running} running, {len(waiting) - running} waiting"
-        completed = done + failed + sum(shares.get(cell, 0) for cell in waiting)
-        bar.update(task, description=described, completed=completed)
-        if not console.is_terminal and waiting and time.monotonic() - last_told > _TELL_EVERY:
-            last_told = time.monotonic()
-            elapsed = last_told - started
-            left = f", about {_clock(elapsed * (len(titles) / completed - 1))} left" if completed else ""
-            console.print(f"{described}, {_clock(elapsed)} elapsed{left}")
+            failed += not store.has(cell.id)
+            console.print(f"{cell.title}: {_outcome(cell)}", markup=False)
+            _log(log, cell)
+        shares, now = store.shares(), time.monotonic()
+        done = total - sum(round((1 - shares.get(cell.id, 0)) * rows[cell.id]) for cell in waiting)
+        cells = len(missing) - len(waiting), len(missing)
+        line = clock.line(cells, (done, total), now - started, timed.left(now - started, done), failed)
+        bar.update(task, description=line, completed=done)
+        if not console.is_terminal and waiting and now - last_told > _TELL_EVERY:
+            last_told = now
+            console.print(line)
         if is_last:
             return
 
 
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+def _outcome(cell: Cell) -> str:
+    failure = store.failure(cell.id)
+    if failure is not None:
+        return f"failed: {failure['error']}"
+    record = store.record(cell.id)
+    return f"{record['summary']}, {record['seconds']:.1f} s"
+
+
+def _log(log: Callable[[Cell], None], cell: Cell) -> None:
+    try:
+        log(cell)
+    except Exception as error:  # the end of the sweep tries again, and fails where it still cannot be done
+        console.print(f"{cell.title}: is not logged yet ({' '.join(str(error).split())})", markup=False)

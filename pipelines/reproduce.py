@@ -41,7 +41,7 @@ def main() -> int:
     with user_errors():
         described, found = find(options.name, options.uri)
         record = json.loads(described.read_text())
-        asked = only(record["params"], record["swept"])
+        asked = only(record)
         with _clone(record) as clone:
             if options.check:
                 return compare(asked, record, Result.load(found), clone)
@@ -81,22 +81,19 @@ def _files(cell: str) -> tuple[Path, Path] | None:
     return next((files for files in (collected, stored) if files[0].is_file()), None)
 
 
-def only(asked: Mapping[str, Any], swept: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a sweep, as its record has them, narrowed to one of its cells.
+def only(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a sweep, as the record of one of its cells has them, narrowed to that cell.
 
-    They are not checked: an older commit may have had other options than there are today.
+    They are not checked: an older commit may have had other options than there are today. Raises InputError for a
+    record of before the time when records held the cell's own search.
     """
-    upstream: dict[str, Any] = {}
-    for variant in asked["variants"]:
-        if all(swept[key] == value for key, value in variant["swept"].items()):
+    if "search" not in record:
+        raise InputError(f"{record['cell']}: its record is of an older form; reproduce it at {record['commit']}")
+    parameters, upstream = record["params"], {}
+    for variant in parameters["variants"]:
+        if all(record["swept"][key] == value for key, value in variant["swept"].items()):
             upstream = {section: value for section, value in variant.items() if section != "swept"}
-    search = asked["search"]
-    for other in asked["sweep"].get("search", []):
-        if other["method"] == swept["method"]:
-            search = other
-    others = {"method", *(key for variant in asked["variants"] for key in variant["swept"])}
-    axes = {key: value for key, value in swept.items() if key not in others}
-    return {**asked, **upstream, "search": {**search, **axes}, "sweep": {}, "variants": []}
+    return {**parameters, **upstream, "search": record["search"], "sweep": {}, "variants": []}
 
 
 @contextmanager
@@ -111,6 +108,8 @@ def _clone(record: Mapping[str, Any]) -> Iterator[Path | None]:
         _call("git", "-C", str(clone), "checkout", "--quiet", record["commit"])
         if record["diff"]:
             _call("git", "-C", str(clone), "apply", "-", given=_patch(record))
+        if own := record.get("own"):
+            (clone / own["module"]).write_text(own["source"], encoding="utf-8")
         yield clone
 
 
@@ -132,6 +131,9 @@ def commands(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | 
         lines.append(f"git apply <<'END'\n{_patch(record)}END")
     for path, sha256 in record.get("untracked", {}).items():
         lines.append(f"# beside what git has there was {path}, SHA-256 {sha256}")
+    if own := record.get("own"):
+        lines.append(f"cat > {shlex.quote(own['module'])} <<'END_OF_METHOD'\n{own['source'].rstrip()}\nEND_OF_METHOD")
+        lines += [f"# in the environment of the method: {name} {number}" for name, number in own["packages"].items()]
     versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
     locked = f"requirements.lock: SHA-256 {record['lock']}" if record["lock"] else versions
     lines.append(f"make environment   # {locked}")
@@ -150,8 +152,13 @@ def compare(asked: Mapping[str, Any], record: Mapping[str, Any], expected: Resul
     for name, path in asked["paths"].items():
         if path is not None:
             command.append(f"{FILES[name][0]}={Path(path).resolve()}")
+    if python := asked["search"].get("python"):
+        command.append(f"search.python={Path(python).absolute()}")
     print(shlex.join(["python", *command]), flush=True)
-    if subprocess.run([sys.executable, *command], cwd=clone).returncode:
+    # what it says of where things lie is of a folder that is gone when it can be read
+    done = subprocess.run([sys.executable, *command], cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        sys.stdout.buffer.write(done.stdout)
         raise InputError(f"{record['cell']}: the command failed in a clone of {record['commit']}; see above")
     (again,) = [json.loads(path.read_text()) for path in (clone / paths.RESULTS).glob("*.json")]
     found = Result.load(clone / paths.RESULTS / f"{again['cell']}.npz")

@@ -9,53 +9,61 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
 import hydra
 import pandas as pd
-import rich.box
-from rich.table import Table
-from rich.text import Text
 
 from cfx.errors import InputError
 from pipelines.cells import paths, plan, store
-from pipelines.cells.plan import Cell
+from pipelines.cells.plan import Cell, Plan
 from pipelines.config import CONF, compose, schema
 from pipelines.config.compose import Request
 from pipelines.config.schema import Params
-from pipelines.launching import job
-from pipelines.launching.fan_out import fan_out, prefer_presets
+from pipelines.launching import fan_out
 from pipelines.progress import following
 from pipelines.stages import explain
 from pipelines.terminal import console, user_errors
 
 RUN_LOCK = Path(".run.lock")
-# How many rows of a table still read well in a terminal.
-ROWS = 50
 
 
 def main() -> int:
     """Run what the command line asks for; returns the exit code."""
     arguments = sys.argv[1:]
-    options = compose.options(arguments)
-    if options.help or options.hydra_help or options.cfg or options.info or options.shell_completion:
-        prefer_presets()
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job.run)()
+    with user_errors():
+        is_sweep = compose.options(arguments) is not None
+    if not is_sweep:
+        fan_out.prefer_presets()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_refuse)()
         return 0
     with driving():
-        return sweep(compose.compose(arguments))
+        return sweep(request(arguments))
+
+
+def _refuse(config: object) -> None:
+    """In place of a job, where Hydra took a flag to run one: what a sweep is made from stands in conf/."""
+    print("error: only --help, --cfg, --info, --multirun and --config-dir have a meaning here", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def request(arguments: Sequence[str]) -> Request:
+    """What a command line asks for. Raises InputError for what is wrong, or cannot be launched from here."""
+    composed = compose.compose(arguments)
+    fan_out.check(composed.launcher, composed.hydra)
+    return composed
 
 
 @contextmanager
 def driving() -> Iterator[None]:
     """What every driver does around its sweeps: hold the folder, tell mistakes in a line, and end politely if asked.
 
-    A second run at the same time would change schema.yaml and the artefacts under the first.
+    A second run at the same time would change params.yaml and the artefacts under the first.
     """
-    prefer_presets()
+    fan_out.prefer_presets()
     # an end that is asked for politely is an interrupt, also where a shell has a background job ignore it
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
@@ -72,116 +80,106 @@ def driving() -> Iterator[None]:
             raise
 
 
-def sweep(asked: Request) -> int:
+def sweep(requested: Request) -> int:
     """Compute what is missing of the sweep and show all of it; returns the exit code."""
     # imported when the input is known to be good: they cost seconds
     from pipelines import dvc
-    from pipelines.stages import report
     from pipelines.tracking import client
 
-    mlflow = client.connect(**asked.tracking)
+    mlflow = client.connect(**requested.tracking)
     with dvc.all_or_nothing():
-        train(asked.params)
-        planned = plan.of_sweep(asked.params)
-    run = client.parent_run(mlflow, planned, asked.params, asked.name, asked.command)
-    parent = run.info.run_id
-    explain.adopt(planned)
-    missing = [cell for cell in planned if not store.has(cell.id)]
-    console.print(f"{len(planned)} cell{'s' * (len(planned) != 1)}, {len(missing)} to compute")
-    status = "FAILED"
+        train(requested.params)
+        planned = plan.of_sweep(requested.params)
+    run = client.parent_run(mlflow, planned, requested.params, requested.name, requested.command)
+    parent, status = run.info.run_id, "FAILED"
     try:
-        if missing:
-            with following(missing):
-                fan_out(missing, parent, asked.launch, asked.launcher, asked.overrides)
-        if plan.sweep_sha256(plan.of_sweep(schema.read())) != plan.sweep_sha256(planned):
-            raise InputError("params.yaml, the data or the classifier was changed meanwhile; run the same again")
-        is_complete = all(store.has(cell.id) for cell in planned)
-        if is_complete:
-            dvc.bring_up_to_date("explain")
-        else:
-            explain.collect(planned)
+        compute(planned, requested, lambda cell: client.log_cell(mlflow, parent, cell))
+        is_complete = collect(planned)
         client.bring_in_line(mlflow, parent, planned)
-        report.link(client.links(mlflow, parent, planned))
-        if is_complete:
-            dvc.bring_up_to_date("report")
-            if not report.is_linked():
-                dvc.bring_up_to_date("report", force=True)
-            status = "FINISHED"
-        else:
-            report.main()
+        make_report(client.links(mlflow, parent, planned), is_complete)
         if run.info.status != "FINISHED":
             client.log_outcome(mlflow, parent)
+        status = "FINISHED" if is_complete else "FAILED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        try:
-            client.bring_in_line(mlflow, parent, planned)
-        finally:
-            client.close(mlflow, parent, status)
-    show(planned, asked.tracking["uri"], client.comparison(mlflow, parent))
-    return 0 if status == "FINISHED" else 1
+        client.close(mlflow, parent, status)
+    show(planned, requested.tracking["uri"], client.comparison(mlflow, parent))
+    return 0 if is_complete else 1
+
+
+def compute(planned: list[Cell], requested: Request, log: Callable[[Cell], None]) -> None:
+    """Fan out the cells that are neither in the store nor among the artefacts, and follow them.
+
+    log: called for each cell when it has ended. Raises InputError where what the cells were planned with was changed.
+    """
+    explain.adopt(planned)
+    missing = [cell for cell in planned if not store.has(cell.id)]
+    console.print(f"{len(planned)} cell{'s' * (len(planned) != 1)}, {len(missing)} to compute")
+    if not missing:
+        return
+    file = Path(requested.hydra.hydra.sweep.dir) / "plan.json"
+    plan.write(file, Plan(requested.params, missing))
+    with following(missing, log):
+        fan_out.fan_out(missing, file, requested.launcher, requested.hydra)
+    if plan.sweep_sha256(plan.of_sweep(schema.read())) != plan.sweep_sha256(planned):
+        raise InputError("params.yaml, the data or the classifier was changed meanwhile; run the same again")
+
+
+def collect(planned: list[Cell]) -> bool:
+    """Gather the finished cells into the artefacts; returns whether all are there."""
+    from pipelines import dvc
+
+    is_complete = all(store.has(cell.id) for cell in planned)
+    if is_complete:
+        dvc.bring_up_to_date("explain")
+    else:
+        explain.collect(planned)
+    return is_complete
+
+
+def make_report(links: Mapping[str, str], is_complete: bool) -> None:
+    """Bring the report up to date, with links to the MLflow runs; of a sweep with failed cells DVC knows none."""
+    from pipelines import dvc
+    from pipelines.stages import report
+
+    report.link(links)
+    if is_complete:
+        dvc.bring_up_to_date("report")
+        if not report.is_linked():
+            dvc.bring_up_to_date("report", force=True)
+    else:
+        report.main()
 
 
 def train(chosen: Params) -> None:
-    """Bring the data, the classifier and the judges up to date, of all variants if the sweep has some."""
+    """Bring the data, the classifiers and the judges up to date, of all variants if the sweep has some."""
     from pipelines import dvc
 
-    def bring(asked: Params) -> None:
-        schema.write(asked)
-        dvc.bring_up_to_date("prepare")
-        plan.check(asked, *plan.prepared(paths.LATEST))
-        dvc.bring_up_to_date("train", "judges")
-
-    # the first variant comes last: it is the one that stays in schema.yaml and in the artefacts
-    for variant in reversed(chosen.variants):
-        bring(chosen.of(variant))
-        paths.LATEST.keep(variant.trained)
-    if not chosen.variants:
-        bring(chosen)
+    schema.write(chosen)
+    dvc.bring_up_to_date("prepare")
+    plan.check(chosen, *plan.prepared(paths.LATEST))
+    dvc.bring_up_to_date("train", "judges", "variants")
 
 
 def show(planned: list[Cell], uri: str, comparison: str) -> None:
     """Print what was found, what failed, and where to look at it."""
-    from pipelines.reporting import tables
+    from pipelines.reporting import tables, terminal
 
     table = tables.of_counterfactuals(planned, pd.read_parquet(paths.TABLE))
     if len(table):
-        show_table(tables.named(planned, table), tables.axes(planned))
+        console.print(terminal.of_sweep(planned, table), soft_wrap=False)
     for cell in planned:
         if not store.has(cell.id):
             reason = (store.failure(cell.id) or {"error": "it did not run to its end"})["error"]
-            print(f"missing: {tables.title(cell)}: {reason}", file=sys.stderr)
+            print(f"missing: {cell.title}: {reason}", file=sys.stderr)
     console.print(f"report:  {paths.REPORT / 'index.html'}")
     if not uri.startswith("http"):
         mlflow = Path(sys.executable).with_name("mlflow")
         shown = mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow
         console.print(f"runs:    {shown} ui --backend-store-uri {uri}", markup=False)
     console.print(f"compare: {comparison}", markup=False)
-
-
-def show_table(frame: pd.DataFrame, axes: list[str]) -> None:
-    """Print a row for each counterfactual, with the axes that vary, as far as it reads well."""
-    varied = [axis for axis in axes if axis != "target_class" and frame[axis].nunique() > 1]
-    short = [axis.rpartition(".")[2] for axis in varied]
-    heads = [name if short.count(name) == 1 else axis for axis, name in zip(varied, short, strict=True)]
-    table = Table(box=rich.box.SIMPLE, padding=0)
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for column in ("instance", "target", "found", "class", "p", "L1", "L0", "runtime"):
-        # where there is no room, names go on in the next line, and numbers stay whole
-        table.add_column(column, no_wrap=column not in ("target", "class"), overflow="fold")
-    for row in frame.head(ROWS).to_dict("records"):
-        classes, original = f"{row['original_class']} → {row['cf_class']}", str(row["original_class"])
-        found = ["yes", classes, f"{row['probability']:.3f}", f"{row['l1']:.2f}", str(row["l0"])]
-        outcome = found if row["found"] else ["no", original, *"---"]
-        swept = [str(row[axis]) for axis in varied]
-        values = [*swept, str(row["instance"]), str(row["target_class"]), *outcome, f"{row['runtime_s']:.2f} s"]
-        # as text, for what stands in brackets in a name would be taken for a style
-        table.add_row(*map(Text, values))
-    console.print(table, soft_wrap=False)
-    if len(frame) > ROWS:
-        console.print(f"... and {len(frame) - ROWS} rows more in {paths.TABLE}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import Any
 import filelock
 
 from cfx.errors import InputError
-from cfx.files import replacing
 
 ROOT = Path("artifacts")
 # Held by a stage for as long as it lives: it outlives a driver that is killed.
@@ -22,67 +20,61 @@ LOCK = Path(".stage.lock")
 
 @dataclass(frozen=True)
 class Trained:
-    """A data set, the classifier that was trained on it and its judges, side by side in one folder."""
+    """A data set, the classifier that was trained on it, and its judges: where each of these three lies."""
 
-    folder: Path
+    data_folder: Path
+    model_folder: Path
+    judges_folder: Path
+
+    @property
+    def folders(self) -> tuple[Path, Path, Path]:
+        """The three places."""
+        return self.data_folder, self.model_folder, self.judges_folder
 
     @property
     def data(self) -> Path:
         """The arrays."""
-        return self.folder / "data.npz"
+        return self.data_folder / "data.npz"
 
     @property
     def data_card(self) -> Path:
         """What the arrays are."""
-        return self.folder / "data.json"
+        return self.data_folder / "data.json"
 
     @property
     def model(self) -> Path:
         """The classifier."""
-        return self.folder / "model.keras"
+        return self.model_folder / "model.keras"
 
     @property
     def metrics(self) -> Path:
-        """What the classifier is worth on the test split."""
-        return self.folder / "metrics.json"
+        """How good the classifier is on the test split."""
+        return self.model_folder / "metrics.json"
 
     @property
     def history(self) -> Path:
         """How its training went, a row an epoch."""
-        return self.folder / "history.csv"
+        return self.model_folder / "history.csv"
 
     @property
     def confusion(self) -> Path:
         """The actual and the predicted class of each input of the test split."""
-        return self.folder / "confusion.csv"
+        return self.model_folder / "confusion.csv"
 
     @property
     def autoencoders(self) -> Path:
         """The judges that know what each class looks like."""
-        return self.folder / "judges" / "autoencoders.keras"
+        return self.judges_folder / "autoencoders.keras"
 
     @property
     def oracle(self) -> Path:
         """The judge that is a second classifier."""
-        return self.folder / "judges" / "oracle.keras"
+        return self.judges_folder / "oracle.keras"
 
     @property
     def judges_metrics(self) -> Path:
-        """What the judges are worth on the test split."""
-        return self.folder / "judges" / "metrics.json"
-
-    def files(self) -> tuple[Path, ...]:
-        """All of them."""
-        described = (self.data, self.data_card, self.model, self.metrics, self.history, self.confusion)
-        return (*described, self.autoencoders, self.oracle, self.judges_metrics)
-
-    def keep(self, kept: Trained) -> None:
-        """Keep these files in another folder, without a copy of what they hold: DVC replaces files, it changes none."""
-        with replacing(kept.folder) as folder:
-            for path in self.files():
-                place = folder / path.relative_to(self.folder)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.link(path, place)
+        """How good the judges are on the test split."""
+        return self.judges_folder / "metrics.json"
 
 
 @contextmanager
@@ -117,10 +109,12 @@ def class_name(label: Any, *of: Trained) -> int | str:
 
 
 # What the stages `prepare`, `train` and `judges` have made last.
-LATEST = Trained(ROOT)
+LATEST = Trained(ROOT, ROOT, ROOT / "judges")
 DATA, DATA_CARD = LATEST.data, LATEST.data_card
 MODEL, METRICS, HISTORY, CONFUSION = LATEST.model, LATEST.metrics, LATEST.history, LATEST.confusion
 AUTOENCODERS, ORACLE, JUDGES_METRICS = LATEST.autoencoders, LATEST.oracle, LATEST.judges_metrics
+# What the stage `variants` has made last: of the other variants of a sweep, what they do not share with that one.
+VARIANTS = ROOT / "variants"
 
 TABLE = ROOT / "counterfactuals.parquet"
 RESULTS = ROOT / "counterfactuals"
@@ -129,6 +123,6 @@ WORTH = ROOT / "counterfactuals_metrics.json"
 REPORT = ROOT / "report"
 RUNS = ROOT / "runs.json"  # written by the driver: where MLflow's UI shows each cell
 
-# What a sweep over the data, the model or the training compares, a folder each.
+# What was ever made for a variant in this folder, and which finished cells it has; DVC knows neither.
 MODELS = Path("models")
 CELLS = Path("cells")

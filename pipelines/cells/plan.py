@@ -1,32 +1,28 @@
-"""The cells of a sweep: what each is asked to compute, and the identity under which it is kept.
+"""The plan of a sweep: its cells, what each is asked to compute, and the file that takes them to the jobs.
 
-A cell's identity is a hash of all that decides what it holds: the method with its hyperparameters, the instances, the
-digests of the data, the model and the judges, and the source of the search and the measures. Where it is computed, how
-it is tracked and where files lie are not in it.
+The driver makes the plan once, from checked parameters; a job reads it, and composes and checks nothing again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-import cfx
-from cfx import data, models
+from cfx import data
 from cfx.errors import InputError
-from cfx.methods import Method
-from pipelines.cells import paths, provenance
-from pipelines.cells.paths import Trained
-from pipelines.config.schema import Instances, Params
-
-# The modules of cfx that decide what a cell holds.
-CELL_CODE = ("classifier", "methods", "metrics", "point", "primal_dual", "program", "result", "search", "wachter")
+from cfx.files import replacing
+from cfx.method import Method
+from pipelines.cells import identity, paths, variants
+from pipelines.cells.paths import Trained, class_name
+from pipelines.config import schema, searches
+from pipelines.config.schema import Instances, Params, Upstream
 
 
 @dataclass(frozen=True)
@@ -38,77 +34,111 @@ class Cell:
     upstream: dict[str, Any]
     """The values of the sweep's axes over data, model and training at this point."""
     swept: dict[str, Any]
-    """The values of all of its axes."""
-    method: Method
-    """What is searched, with all hyperparameters."""
+    """The values of all of its axes; None where the cell's method has no such hyperparameter."""
+    search: dict[str, Any]
+    """The `search` section of the configuration at this point."""
     instances: tuple[int, ...]
     """Places in the test split."""
     trained: Trained
     """The data, the classifier that is explained, and the judges."""
+    trust: dict[str, Any]
+    """What may run when the classifier is read: arguments of `cfx.models.load`."""
+
+    @cached_property
+    def method(self) -> Method:
+        """What is searched, with all hyperparameters."""
+        return searches.method(self.search)
 
     @property
     def name(self) -> str:
         """How a reader tells the cell from the others: its swept values, or its target where nothing is swept."""
-        shown = self.swept or {"target_class": self.method.target_class}
-        return ", ".join(f"{key}={value}" for key, value in shown.items())
+        return ", ".join(f"{axis}={value}" for axis, value in self._values.items())
+
+    @property
+    def title(self) -> str:
+        """The same with the names that the data give their classes."""
+        return ", ".join(f"{axis}={self.shown(axis, value)}" for axis, value in self._values.items())
+
+    def shown(self, axis: str, value: Any) -> str:
+        """A value of an axis as a reader is shown it."""
+        return str(class_name(value, self.trained) if axis == "target_class" else value)
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        values = {axis: value for axis, value in self.swept.items() if value is not None}
+        return values or {"target_class": self.target_class}
+
+    @property
+    def target_class(self) -> int | str:
+        """Where the counterfactuals are to lie: `other`, `same` or a class."""
+        return self.search["target_class"]
+
+
+class Plan(NamedTuple):
+    """What a job needs to know of the sweep that it is part of."""
+
+    params: Params
+    """Of the whole sweep."""
+    cells: list[Cell]
+    """Those that are to be computed."""
+
+
+def write(path: Path, plan: Plan) -> None:
+    """Write the plan as JSON."""
+    cells = [asdict(cell) for cell in plan.cells]
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"params": plan.params.model_dump(mode="json"), "cells": cells}, default=str))
+
+
+def read(path: Path) -> Plan:
+    """Read what `write` wrote."""
+    content = json.loads(path.read_text())
+    cells = []
+    for cell in content["cells"]:
+        trained = Trained(**{name: Path(folder) for name, folder in cell["trained"].items()})
+        cells.append(Cell(**cell | {"instances": tuple(cell["instances"]), "trained": trained}))
+    return Plan(schema.check(content["params"]), cells)
 
 
 def of_sweep(params: Params) -> list[Cell]:
     """The cells that the parameters describe, in order, for the prepared data, the trained models and the judges.
 
-    Raises InputError for an instance or a target class that the data does not have, for a model that is not there, and
-    where the artefacts are not those of the first model.
+    Raises InputError for an instance or a target class that the data does not have, and for a model that is not there.
     """
     if not params.variants:
-        return _of_model(params, {}, paths.LATEST)
-    if params != params.of(params.variants[0]):
-        raise InputError(
-            "params.yaml: its data, model or training is not the first of its variants; run the sweep again"
-        )
-    return [cell for variant in params.variants for cell in _of_model(params, variant.swept, variant.trained)]
+        return _of_model(params, params, {}, paths.LATEST)
+    return [
+        cell
+        for variant in params.variants
+        for cell in _of_model(params, variant, variant.swept, variants.trained(variant, params))
+    ]
 
 
-def _of_model(params: Params, upstream: dict[str, Any], trained: Trained) -> list[Cell]:
-    if not trained.folder.is_dir():
-        raise InputError(f"{trained.folder}: a model of the sweep is not here; run `python -m pipelines.run` for it")
+def _of_model(params: Params, upstream: Upstream, swept_upstream: dict[str, Any], trained: Trained) -> list[Cell]:
+    for folder in trained.folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is not here, but the sweep needs it; run `dvc repro variants`")
     instances = check(params, *prepared(trained))
-    digests = _digests(trained)
     cells = []
-    for swept, method in params.points():
-        sha256 = _sha256(_decided(method, instances) | digests)
-        cells.append(Cell(sha256, upstream, upstream | swept, method, instances, trained))
+    for swept, section in params.points():
+        search = searches.canonical(section)
+        name = identity.sha256(identity.deciding(search, instances, trained))
+        swept = swept_upstream | swept
+        cells.append(Cell(name, swept_upstream, swept, search, instances, trained, upstream.trust))
     return cells
 
 
-def identity(cell: Cell) -> dict[str, Any]:
-    """All that decides what a cell holds, by value or by SHA-256, in a form that can be written as JSON.
+def deciding(cell: Cell) -> dict[str, Any]:
+    """All that decides what a cell holds, as its artefacts are now.
 
-    Raises RuntimeError where an artefact is no longer the one that the cell was planned for.
+    Raises RuntimeError where that is no longer what the cell was planned for.
     """
-    decided = _decided(cell.method, cell.instances) | _digests(cell.trained)
-    if _sha256(decided) != cell.id:
+    found = identity.deciding(cell.search, cell.instances, cell.trained)
+    if identity.sha256(found) != cell.id:
         raise RuntimeError(
-            f"the data, the classifier or the judges of cell {cell.id} were changed meanwhile; run again"
+            f"the data, the classifier, the judges or the code of cell {cell.id} were changed meanwhile; run again"
         )
-    return decided
-
-
-def _sha256(decided: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _decided(method: Method, instances: tuple[int, ...]) -> dict[str, Any]:
-    bounds = [np.asarray(bound).tolist() for bound in method.feature_range]
-    return {"method": method.name, **asdict(method), "feature_range": bounds, "instances": list(instances)}
-
-
-def _digests(trained: Trained) -> dict[str, Any]:
-    return {
-        "data": json.loads(trained.data_card.read_text())["sha256"],
-        "model": models.sha256(trained.model),
-        "judges": [models.sha256(path) for path in (trained.autoencoders, trained.oracle)],
-        "code": code_sha256(),
-    }
+    return found
 
 
 def prepared(trained: Trained) -> tuple[dict[str, Any], np.ndarray]:
@@ -122,9 +152,9 @@ def check(params: Params, card: Mapping[str, Any], labels: np.ndarray) -> tuple[
     Raises InputError for an instance or a target class that the data does not have.
     """
     classes, names = card["classes"], card.get("class_names")
-    for _, method in params.points():
-        if isinstance(method.target_class, int) and method.target_class >= classes:
-            target = method.target_class
+    for _, search in params.points():
+        target = searches.method(search).target_class
+        if isinstance(target, int) and target >= classes:
             known = f"0 to {classes - 1}" + (f" ({', '.join(names)})" if names else "")
             raise InputError(f"search.target_class: {target} is not a class of the data, which has {known}")
     return _chosen_instances(params.instances, labels)
@@ -144,13 +174,6 @@ def _chosen_instances(chosen: Instances, labels: np.ndarray) -> tuple[int, ...]:
     return tuple(int(place) for label in classes for place in np.flatnonzero(labels == label)[: chosen.per_class])
 
 
-@cache
-def code_sha256() -> str:
-    """The digest of the source that fills a cell: a comment, a docstring or a line break makes no old cell stale."""
-    sources = (Path(cfx.__file__).with_name(f"{module}.py") for module in CELL_CODE)
-    return hashlib.sha256("\n".join(map(provenance.syntax, sources)).encode()).hexdigest()
-
-
-def sweep_sha256(cells: list[Cell]) -> str:
+def sweep_sha256(cells: Sequence[Cell]) -> str:
     """The identity of a sweep: of its cells, in order."""
     return hashlib.sha256("\n".join(cell.id for cell in cells).encode()).hexdigest()[:32]

@@ -19,8 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
 from packaging.requirements import Requirement
+
+from pipelines.cells import source
 
 # What decides the numbers, and what runs them.
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "hydra-core", "dvc", "mlflow")
@@ -44,15 +45,9 @@ def versions() -> dict[str, str]:
 
 @cache
 def code(*stages: str) -> dict[str, str]:
-    """The digest of each module that has a part in what some stages of dvc.yaml make, by its `syntax`.
-
-    Which these are, DVC has to know too: the code that the stages depend on.
-    """
-    root = Path(__file__).parents[2]
-    described = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    deciding = {path for name in stages for path in described[name]["deps"]}
-    sources = sorted(path for path in deciding if path.endswith(".py"))
-    return {path: _sha256(syntax(root / path).encode()) for path in sources}
+    """The digest of each module that decides what some stages of dvc.yaml make, by its `syntax`."""
+    sources = sorted({module for name in stages for module in source.of_stage(name)})
+    return {path.relative_to(source.ROOT).as_posix(): _sha256(syntax(path).encode()) for path in sources}
 
 
 def syntax(module: Path) -> str:
@@ -95,6 +90,20 @@ def machine() -> dict[str, Any]:
         "features": _sha256(facts.get("flags", "").encode())[:16],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "kernels": {name: os.environ[name] for name in _KERNELS if name in os.environ},
+    }
+
+
+def device() -> dict[str, str | None]:
+    """What this process computes on: the kind and name of its first device, and what the engine assigned to it."""
+    import tensorflow as tf
+
+    visible = tf.config.list_physical_devices("GPU")
+    name = tf.config.experimental.get_device_details(visible[0]).get("device_name") if visible else None
+    return {
+        "kind": "GPU" if visible else "CPU",
+        "name": name,
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "node": os.environ.get("SLURMD_NODENAME"),
     }
 
 

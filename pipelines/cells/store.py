@@ -16,7 +16,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,16 @@ def record_path(cell: str) -> Path:
     return CELLS / cell / "record.json"
 
 
-def table(cell: str) -> pd.DataFrame:
-    """A finished cell as rows of counterfactuals.parquet: `cell`, the columns of Result.frame, the measures."""
+def table(cell: str, upstream: Mapping[str, Any]) -> pd.DataFrame:
+    """A finished cell as rows of counterfactuals.parquet: `cell`, the columns of Result.frame, the measures.
+
+    upstream: the values of the sweep's axes over data, model and training, which become columns, too.
+    """
     rows = Result.load(result_path(cell)).frame().join(pd.read_parquet(CELLS / cell / "measures.parquet"))
     rows.insert(0, "cell", cell)
+    for place, (axis, value) in enumerate(upstream.items(), start=1):
+        # a list, such as bounds, would be taken for a column
+        rows.insert(place, axis, value if isinstance(value, int | float | str) else str(value))
     return rows
 
 

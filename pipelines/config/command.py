@@ -43,7 +43,8 @@ def command_line(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | No
     search = [({"search": search}, {"search": _read(f"search/{search['method']}", conf)}) for search in searches]
     instances = [({"instances": asked["instances"]}, _read("config", conf))]
     for alternatives in (upstream, instances, search):
-        shared = _shared(alternatives, said)
+        # an option of the search is of those methods that have it, any other of all variants
+        shared = _shared(alternatives, said, may_lack=alternatives is search)
         if shared is None:
             return None
         own |= shared
@@ -58,7 +59,7 @@ def command_line(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | No
     written = [f"{name}={','.join(chosen)}" for name, chosen in groups.items()]
     for key, values in options.items():
         if key not in groups:
-            if key in files:
+            if key in files or key == "search.module":
                 names = [Path(value).name for value in values]
                 # of files with one name in several folders the folders tell which is which
                 values = names if len(set(names)) == len(names) else values
@@ -76,15 +77,21 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _shared(
-    alternatives: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], said: set[str]
+    alternatives: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], said: set[str], may_lack: bool
 ) -> dict[str, Any] | None:
-    """What of any alternative, (asked, usual), differs from the usual, but for `said`; None unless all have it."""
+    """What of any alternative, (asked, usual), differs from the usual, but for `said`; None unless all agree on it.
+
+    may_lack: whether one that does not have it agrees.
+    """
     own: dict[str, Any] = {}
     every = [(leaves(asked), leaves(usual)) for asked, usual in alternatives]
     for asked, usual in every:
         differing = (key for key, value in asked.items() if key not in usual or usual[key] != value)
         own |= {key: asked[key] for key in differing if key not in said}
-    return own if all(asked.get(key) == value for asked, _ in every for key, value in own.items()) else None
+    agreed = all(
+        asked.get(key, value if may_lack else None) == value for asked, _ in every for key, value in own.items()
+    )
+    return own if agreed else None
 
 
 def _usual(variant: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:

@@ -6,13 +6,9 @@ Hydra composes; what it cannot compose is told in one line.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import itertools
 import json
-import os
 import re
 import shlex
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,26 +18,20 @@ from typing import Any, cast
 import hydra
 import yaml
 from hydra import initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfx.errors import InputError
-from pipelines.config import CONF, schema
-from pipelines.config.schema import Params
-from pipelines.launching import slurm
-from pipelines.launching.fan_out import Launch
+from pipelines.config import CONF, axes, parameters, schema
+from pipelines.config.schema import Launch, Params
 
 # The sections of the configuration that decide no result.
-OPERATIONAL = ("tracking", "launch", "job", "hydra")
+OPERATIONAL = ("tracking", "launch", "hydra")
 # The ways to choose the instances, each with its options in the section.
 CHOICES = {"index": ("index",), "range": ("range",), "per_class": ("per_class", "classes")}
-# What can be swept beside the search.
-UPSTREAM = ("seed", "data", "model", "training", "judges")
 
 
 @dataclass(frozen=True)
@@ -53,64 +43,90 @@ class Request:
     name: str
     """Of the experiment or the sweep, with the axes that were added to it."""
     tracking: dict[str, Any]
-    """The arguments of `tracking.connect`."""
+    """The arguments of `tracking.client.connect`."""
     launch: Launch
     """How the cells are fanned out."""
-    launcher: str
-    """The option of hydra/launcher."""
-    overrides: list[str]
-    """The overrides that are the same in every cell."""
+    hydra: DictConfig
+    """The sections `hydra` and `launch`, which a Hydra launcher needs."""
     command: str
     """The command line, as it can be pasted."""
 
+    @property
+    def launcher(self) -> str:
+        """The option of hydra/launcher."""
+        return str(self.hydra.hydra.runtime.choices["hydra/launcher"])
 
-def options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Hydra's reading of a command line: its flags, and under `overrides` the rest."""
-    return get_args_parser().parse_intermixed_args(arguments)
+
+def options(arguments: Sequence[str]) -> argparse.Namespace | None:
+    """The flags and, under `overrides`, the rest of a command line; None where only Hydra itself has an answer to it.
+
+    That is so of what shows the configuration (--help, --cfg, --info, ...), and of a flag that does not exist.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--config-dir", "-cd")
+    try:
+        given, unknown = parser.parse_known_intermixed_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}; see python -m pipelines.run --help") from error
+    return None if any(word.startswith("-") for word in unknown) else given
 
 
 def compose(arguments: Sequence[str]) -> Request:
     """What a command line asks for. Raises InputError for what cannot be composed or is wrong in itself."""
-    asked = options(arguments)
-    if asked.config_path or asked.config_name or asked.package or asked.experimental_rerun:
-        raise InputError("--config-path, --config-name, --package and --experimental-rerun have no meaning here")
-    same = []
-    if asked.config_dir:
-        folder = Path(asked.config_dir).resolve()
-        if not folder.is_dir():
-            raise InputError(f"--config-dir: {folder} is no folder; give one with config files as in conf/")
-        same.append(f"hydra.searchpath=[file://{folder}]")
-    with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3"):
-        given = OverridesParser.create().parse_overrides(asked.overrides)
-        if own := [override.input_line for override in given if override.key_or_group.split(".")[0] == "job"]:
-            raise InputError(f"{own[0]}: `job` is filled in by the driver; choose cells by the sweep")
-        same += [str(override.input_line) for override in given if not override.is_sweep_override()]
-        same += _other_choices(given)
-        config = hydra.compose("config", same, return_hydra_config=True)
+    requested = options(arguments)
+    if requested is None:
+        flag = next(word for word in arguments if word.startswith("-"))
+        raise InputError(f"{flag}: is no option of a sweep; see python -m pipelines.run --help")
+    with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
+        given = axes.parse(requested.overrides)
+        of_search = [o for o in given if o.key_or_group.startswith("search.") and not o.is_sweep_override()]
+        others = _search_path(requested.config_dir)
+        others += [str(o.input_line) for o in given if not o.is_sweep_override() and o not in of_search]
+        others += _other_choices(given)
+        config = hydra.compose("config", others, return_hydra_config=True)
         # the resolver of `${hydra:...}` looks here
         HydraConfig.instance().set_config(config)
-        swept = _swept(config, given)
-        axes = _axes(swept, same)
-        points = list(_variants(swept))
-        composed = [hydra.compose("config", [*same, *own], return_hydra_config=True) for _, own in points]
+        _check_sweeper(config)
+        swept = axes.swept(config, given)
+        points = list(axes.variants(swept))
+        composed = [hydra.compose("config", [*others, *own], return_hydra_config=True) for _, own in points]
+        # what has no default, as the path of a file of the user's, is there at the points alone
+        config = composed[0] if composed else config
+        search, search_axes = axes.of_search(swept, config, others, of_search)
         variants = [(values, _scientific(one)) for (values, _), one in zip(points, composed, strict=True)]
-        if composed:
-            # what has no default, as the path of a file of the user's, is there at the points alone
-            config = composed[0]
         _check_training(given, {section["model"]["name"] for _, section in variants} or {config.model.name})
-        resolved = _resolved(config)
-        choices = config.hydra.runtime.choices
-        launcher = str(choices["hydra/launcher"])
-        _check_launcher(launcher, config.hydra.launcher)
-    return Request(
-        params=schema.from_config(_scientific(config), axes, variants),
-        name=_name(config, given),
-        tracking=_tracking(resolved.get("tracking")),
-        launch=schema.checked(Launch, resolved.get("launch"), "launch"),
-        launcher=launcher,
-        overrides=same,
-        command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
-    )
+        # every variant is searched in the same way
+        scientific = _scientific(config) | ({"search": search} if "search" in config else {})
+        resolved = _resolved(config, ("tracking", "launch"))
+        return Request(
+            params=parameters.from_config(scientific, search_axes, variants),
+            name=_name(config, given),
+            tracking=_tracking(resolved.get("tracking")),
+            launch=schema.checked(Launch, resolved.get("launch"), "launch"),
+            hydra=OmegaConf.masked_copy(config, ["hydra", "launch"]),
+            command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
+        )
+
+
+def _search_path(config_dir: str | None) -> list[str]:
+    """The override that lets Hydra find a user's own config files."""
+    if config_dir is None:
+        return []
+    folder = Path(config_dir).resolve()
+    if not folder.is_dir():
+        raise InputError(f"--config-dir: {folder} is no folder; give one with config files as in conf/")
+    return [f"hydra.searchpath=[file://{folder}]"]
+
+
+def _check_sweeper(config: DictConfig) -> None:
+    sweeper = config.hydra.runtime.choices["hydra/sweeper"]
+    if sweeper != "basic":
+        raise InputError(
+            f"hydra/sweeper={sweeper}: has no part here, for all points of a sweep are known before it starts; "
+            "leave it out, and give the values as a,b,c or range(first, last)"
+        )
 
 
 def _name(config: DictConfig, given: list[Override]) -> str:
@@ -151,71 +167,13 @@ def _other_choices(given: list[Override]) -> list[str]:
     return [f"instances.{key}={json.dumps(usual[key])}" for key in others]
 
 
-def _axes(swept: list[Override], same: list[str]) -> dict[str, list[Any]]:
-    """The axes of the search with their values: hyperparameters, and `search` for whole search sections."""
-    axes: dict[str, list[Any]] = {}
-    for override in swept:
-        key = override.key_or_group
-        if key == "search":
-            # one that is chosen in place of several has been composed already
-            if override.is_sweep_override():
-                axes["search"] = [_search(same, str(choice)) for choice in override.sweep_string_iterator()]
-        elif key.startswith("search."):
-            axes[key.removeprefix("search.")] = _values(override)
-        elif key.split(".")[0] not in UPSTREAM:
-            raise InputError(f"{key}: cannot be swept; the axes of a sweep are over search, {', '.join(UPSTREAM)}")
-    return axes
-
-
-def _variants(swept: list[Override]) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """The points of the axes upstream of the search: their values, and these as overrides; none where none is swept."""
-    upstream = [override for override in swept if override.key_or_group.split(".")[0] in UPSTREAM]
-    keys = [override.key_or_group for override in upstream]
-    if keys:
-        for values in itertools.product(*(_texts(override) for override in upstream)):
-            chosen = [f"{key}={value}" for key, value in zip(keys, values, strict=True)]
-            yield dict(zip(keys, map(_value, values), strict=True)), chosen
-
-
-def _swept(config: DictConfig, given: list[Override]) -> list[Override]:
-    """The axes of the configuration's sweep and of the command line; of one that is given twice, the last."""
-    parser = OverridesParser.create()
-    configured = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    axes = {axis.key_or_group: axis for axis in parser.parse_overrides(configured)}
-    for override in given:
-        if override.is_sweep_override() or override.key_or_group in axes:
-            axes[override.key_or_group] = override
-    return list(axes.values())
-
-
-def _values(override: Override) -> list[Any]:
-    return [_value(text) for text in _texts(override)]
-
-
-def _texts(override: Override) -> list[str]:
-    if override.is_sweep_override():
-        return [str(text) for text in override.sweep_string_iterator()]
-    return [override.get_value_element_as_str()]
-
-
-def _value(text: str) -> Any:
-    return OverridesParser.create().parse_override(f"axis={text}").value()
-
-
-def _search(overrides: list[str], choice: str) -> dict[str, Any]:
-    """The `search` section with another method."""
-    config = hydra.compose("config", [*overrides, f"search={choice}"])
-    return cast(dict[str, Any], OmegaConf.to_container(config.search, resolve=True))
-
-
-def _resolved(config: DictConfig) -> dict[str, Any]:
-    masked = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+def _resolved(config: DictConfig, sections: Sequence[str]) -> dict[str, Any]:
+    masked = OmegaConf.masked_copy(config, [key for key in sections if key in config])
     return cast(dict[str, Any], OmegaConf.to_container(masked, resolve=True, throw_on_missing=True))
 
 
 def _scientific(config: DictConfig) -> dict[str, Any]:
-    resolved = _resolved(config)
-    return {key: resolved[key] for key in resolved if key not in OPERATIONAL}
+    return _resolved(config, [str(key) for key in config if key not in (*OPERATIONAL, "search")])
 
 
 def _tracking(section: Any) -> dict[str, Any]:
@@ -225,33 +183,6 @@ def _tracking(section: Any) -> dict[str, Any]:
     ):
         raise InputError("tracking: needs uri, artifacts, experiment and ui, all text; see conf/tracking/")
     return section
-
-
-def _check_launcher(launcher: str, settings: DictConfig) -> None:
-    package = str(settings._target_).rpartition(".")[0].rpartition(".")[0]
-    try:
-        found = importlib.util.find_spec(package)
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise InputError(f"hydra/launcher={launcher}: is not installed; pip install '.[{launcher}]'")
-    if launcher == "slurm":
-        slurm.check(str(settings.partition or ""))
-    if launcher == "ray":
-        _check_ray(str(settings.ray.init.address))
-
-
-def _check_ray(address: str) -> None:
-    if address == "local":
-        # read when Ray is imported: it is to listen on this machine alone, and to ask for a token there, without a note
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    elif cluster := re.fullmatch(r"([^:/]+):(\d+)", address):
-        # Ray itself would try for minutes
-        try:
-            socket.create_connection((cluster[1], int(cluster[2])), timeout=10).close()
-        except OSError as error:
-            raise InputError(f"hydra.launcher.ray.init.address: nothing answers at {address} ({error})") from None
 
 
 @contextmanager

@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from cfx import data
-from cfx.data import FEATURE_RANGE
 from cfx.errors import InputError
 from cfx.files import replacing
-from cfx.methods import Method, PrimalDual, Wachter
-from pipelines.cells import paths, provenance
-from pipelines.cells.paths import Trained
+from pipelines.config import searches
 
 PATH = Path("params.yaml")
 # The options that name the user's files, by their place in `Paths`, each with the one that insists on a digest.
@@ -32,10 +26,6 @@ FILES = {
     "model": ("model.path", "model.sha256"),
     "module": ("model.module", "model.module_sha256"),
 }
-# What a search's whole numbers may be at most: the steps of a row and the lambdas of its evolution are held in memory.
-MOST = {"max_iter": 100_000, "max_lam_steps": 1_000, "early_stop": 100_000}
-METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PrimalDual, Wachter)}
-
 
 # Numbers, and not what YAML reads as true or false.
 Int = Annotated[int, Strict()]
@@ -109,6 +99,14 @@ class Training(Section):
     learning_rate: Float = Field(gt=0, allow_inf_nan=False)
 
 
+class Launch(Section):
+    """How the cells are fanned out; which engine does it is the option of hydra/launcher. Not in params.yaml."""
+
+    cells_per_job: Int = Field(ge=1)
+    gpus: Float = Field(ge=0)
+    without_gpu: Literal["fail", "cpu"]
+
+
 class Judges(Section):
     """How the judges of the counterfactuals are trained."""
 
@@ -149,20 +147,20 @@ class Upstream(Section):
     training: Training
     judges: Judges
 
+    @property
+    def trust(self) -> dict[str, Any]:
+        """What may run when the classifier is read: arguments of `cfx.models.load`.
+
+        It stands in params.yaml alone, and not beside the classifier: a file cannot vouch for itself.
+        """
+        return self.model.model_dump(include={"safe_mode", "module_sha256"})
+
 
 class Variant(Upstream):
     """One of the classifiers that a sweep compares."""
 
     swept: dict[str, Any]
     """The values of the axes by which it differs from the others."""
-
-    @property
-    def trained(self) -> Trained:
-        """Where it is kept: by what it is made from and by which code, not by where the user's files lie."""
-        asked = self.model_dump(mode="json", exclude={"swept", "paths"})
-        code = provenance.code("prepare", "train", "judges")
-        key = hashlib.sha256(json.dumps([asked, code], sort_keys=True).encode()).hexdigest()[:16]
-        return Trained(paths.MODELS / key)
 
 
 class Params(Upstream):
@@ -179,117 +177,29 @@ class Params(Upstream):
     sweep: dict[str, list[Any]]
     variants: list[Variant] = []
 
-    def trust(self, trained: Trained) -> dict[str, Any]:
-        """What may run when the classifier that is kept there is read: arguments of `cfx.models.load`.
-
-        This stands in params.yaml alone, and not beside the classifier: a file cannot vouch for itself.
-        """
-        model = next((variant.model for variant in self.variants if variant.trained == trained), self.model)
-        return model.model_dump(include={"safe_mode", "module_sha256"})
-
     def of(self, variant: Variant) -> Params:
         """The same with another variant in the sections that the stages `prepare`, `train` and `judges` read."""
         return self.model_copy(update={name: getattr(variant, name) for name in Upstream.model_fields})
 
-    def points(self) -> Iterator[tuple[dict[str, Any], Method]]:
-        """The points of the search's axes in order: the swept values and the method with all of its hyperparameters."""
+    def points(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """The points of the search's axes in order: the swept values, and the `search` section at that point.
+
+        Methods that are swept need not have each axis: for one that has it not the value is None, and there is one
+        point where the others have several.
+        """
+        earlier: list[dict[str, Any]] = []
         for values in itertools.product(*self.sweep.values()):
             swept = dict(zip(self.sweep, values, strict=True))
-            search = swept.pop("search", self.search) | swept
-            yield {"method": search["method"]} | swept if "search" in self.sweep else swept, method(search)
-
-
-def method(search: Mapping[str, Any]) -> Method:
-    """The method that a `search` section describes. Raises InputError for an unknown name or hyperparameter."""
-    hyperparameters = dict(search)
-    name = hyperparameters.pop("method", None)
-    if not isinstance(name, str) or name not in METHODS:
-        raise InputError(f"search.method: unknown method {name!r}; use one of {', '.join(METHODS)}")
-    for axis in ("target_class", "lam_init", "learning_rate"):
-        if isinstance(hyperparameters.get(axis), list | tuple):
-            raise InputError(f"search.{axis}: a cell has one value, not {hyperparameters[axis]}; sweep it as a,b,c")
-    for count, most in MOST.items():
-        value = hyperparameters.get(count)
-        if isinstance(value, int) and value > most:
-            raise InputError(f"search.{count}: must be from 1 to {most:,}, not {value}")
-    try:
-        chosen = METHODS[name](**hyperparameters)
-    except TypeError as error:
-        reason = str(error).split("() ")[-1]
-        raise InputError(f"search: method {name} {reason}; see conf/search/{name}.yaml") from error
-    except InputError as error:
-        raise InputError(f"search.{error}") from error
-    low, high = (np.asarray(bound) for bound in chosen.feature_range)
-    if low.ndim or high.ndim or low > FEATURE_RANGE[0] or high < FEATURE_RANGE[1]:
-        least = f"[{FEATURE_RANGE[0]}, {FEATURE_RANGE[1]}]"
-        raise InputError(f"search.feature_range: must hold the data's range, {least}: give two such numbers")
-    return chosen
-
-
-def from_config(
-    config: Mapping[str, Any],
-    axes: Mapping[str, list[Any]],
-    variants: Iterable[tuple[dict[str, Any], Mapping[str, Any]]] = (),
-) -> Params:
-    """The parameters of a resolved configuration and of the sweep over it.
-
-    axes: those of the search, with their values. variants: the values of the other axes, and the configuration with
-    these. Raises InputError as `check` and `user_file` do.
-    """
-    compared = [_upstream(other) | {"swept": swept} for swept, other in variants]
-    first = {name: compared[0][name] for name in Upstream.model_fields} if compared else _upstream(config)
-    others = {key: value for key, value in config.items() if key not in first}
-    search = config.get("search")
-    if isinstance(search, Mapping):
-        others["search"] = {} if "search" in axes else {key: search[key] for key in search if key not in axes}
-    return check(_with_numbers(others | first | {"sweep": dict(axes), "variants": compared}))
-
-
-def _with_numbers(asked: dict[str, Any]) -> dict[str, Any]:
-    """The same with numbers for target classes that are given by name, as may be where the user's data has names."""
-
-    def number(target: Any) -> Any:
-        if not isinstance(target, str) or target in ("other", "same") or target.isdecimal():
-            return target
-        every = asked["variants"] or [asked]
-        known = {data.class_names(one["paths"]["data"]) if one["data"]["name"] == "npz" else () for one in every}
-        names = known.pop()
-        if known or not names:
-            return target
-        if target not in names:
-            raise InputError(f"search.target_class: {target!r} is none of the data's classes: {', '.join(names)}")
-        return names.index(target)
-
-    def numbered(search: Any) -> Any:
-        if not isinstance(search, Mapping) or "target_class" not in search:
-            return search
-        return {**search, "target_class": number(search["target_class"])}
-
-    axes = {"target_class": number, "search": numbered}
-    sweep = {axis: [axes.get(axis, lambda value: value)(v) for v in values] for axis, values in asked["sweep"].items()}
-    return asked | {"search": numbered(asked.get("search")), "sweep": sweep}
-
-
-def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The upstream sections of a configuration, with the digests of the user's files, so that DVC sees a change."""
-    raw: dict[str, Any] = {name: config.get(name) for name in Upstream.model_fields}
-    raw["paths"] = {}
-    for name in ("data", "model"):
-        if not isinstance(raw[name], Mapping):
-            raise InputError(f"{name}: is missing; choose it with {name}=...")
-        raw[name] = dict(raw[name])
-    for name, (option, _) in FILES.items():
-        section, field = option.split(".")
-        raw["paths"][name] = raw[section].pop(field, None)
-    chosen = checked(Upstream, raw)
-    for name, (_, digest) in FILES.items():
-        section, field = digest.split(".")
-        values = getattr(chosen, section)
-        is_asked = name != "module" or chosen.paths.module is not None
-        if field in type(values).model_fields and is_asked:
-            found = user_file(chosen, name)[1]
-            chosen = chosen.model_copy(update={section: values.model_copy(update={field: found})})
-    return chosen.model_dump()
+            section = swept.pop("search", None)
+            if section is None:
+                yield swept, {**self.search, **swept}
+                continue
+            chosen = {axis: value for axis, value in swept.items() if axis in searches.options(section)}
+            point = {"method": searches.name(section), **dict.fromkeys(swept), **chosen}
+            if len(chosen) < len(swept) and point in earlier:
+                continue
+            earlier.append(point)
+            yield point, {**section, **chosen}
 
 
 def check(raw: Mapping[str, Any]) -> Params:
@@ -299,9 +209,10 @@ def check(raw: Mapping[str, Any]) -> Params:
         raise InputError(f"params.yaml: search.{twice[0]} has no effect, for it is swept; change `sweep`")
     if params.variants and params not in map(params.of, params.variants):
         raise InputError("params.yaml: its data, model or training is none of its variants; change them by a run")
-    asked = [(chosen.name, repr(chosen)) for _, chosen in params.points()]
-    kept = [variant.trained for variant in params.variants]
-    if len(set(asked)) < len(asked) or len(set(kept)) < len(kept):
+    points = [repr((searches.name(search), searches.method(search))) for _, search in params.points()]
+    # where a file lies makes no other classifier
+    upstream = [repr(variant.model_dump(exclude={"swept", "paths"})) for variant in params.variants]
+    if len(set(points)) < len(points) or len(set(upstream)) < len(upstream):
         raise InputError("the sweep names the same cell twice; remove the repeated value")
     return params
 

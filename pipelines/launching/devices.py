@@ -26,17 +26,3 @@ def claim(gpus: float, without_gpu: str) -> None:
             f"launch.gpus={gpus:g}: the job sees no GPU (CUDA_VISIBLE_DEVICES={masked}); "
             "install TensorFlow with CUDA, or give launch.without_gpu=cpu"
         )
-
-
-def describe() -> dict[str, str | None]:
-    """What this process computes on: the kind and name of its first device, and what the engine assigned to it."""
-    import tensorflow as tf
-
-    visible = tf.config.list_physical_devices("GPU")
-    name = tf.config.experimental.get_device_details(visible[0]).get("device_name") if visible else None
-    return {
-        "kind": "GPU" if visible else "CPU",
-        "name": name,
-        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
-        "node": os.environ.get("SLURMD_NODENAME"),
-    }

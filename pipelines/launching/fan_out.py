@@ -1,41 +1,36 @@
-"""The fan-out: the missing cells of a sweep as the jobs of a Hydra launcher, packed, followed and cleared away."""
+"""The fan-out: the missing cells of a sweep as the jobs of a Hydra launcher, packed, waited for and cleared away.
+
+What an engine needs beyond its YAML is in a module of its name beside this one, all with the same face:
+
+    check(config)      raises InputError where the engine cannot be used from here
+    context(config)    a context inside which jobs are launched and waited for, and that leaves none behind
+    refusal(error)     why the engine took no job at all, in its own words; None for any other error
+    is_loss(error)     whether an error says that a job was lost, which costs its cells and nothing else
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import os
-import signal
-import socket
+import importlib.util
+import json
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import ModuleType
+from typing import Any, cast
 
-from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
-from pydantic import Field
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cfx.errors import InputError
 from pipelines.cells.plan import Cell
 from pipelines.config import CONF
-from pipelines.config.schema import Float, Int, Section
-from pipelines.launching import job, slurm
-
-
-class Launch(Section):
-    """How the cells are fanned out; which engine does it is the option of hydra/launcher."""
-
-    cells_per_job: Int = Field(ge=1)
-    gpus: Float = Field(ge=0)
-    without_gpu: Literal["fail", "cpu"]
+from pipelines.launching import job, local
 
 
 def prefer_presets() -> None:
@@ -50,63 +45,64 @@ def prefer_presets() -> None:
         registered.pop(preset.name, None)
 
 
-def fan_out(missing: Sequence[Cell], parent: str, launch: Launch, launcher: str, overrides: list[str]) -> None:
-    """Let Hydra's launcher run the jobs that compute the missing cells, and wait until all have ended.
+def check(launcher: str, config: DictConfig) -> None:
+    """Raise InputError where the engine of a launcher is not installed or cannot be used from here.
 
-    What became of a cell is in the store. A job that the engine lost is told in a line; an exception is shown whole.
+    config: the sections `hydra` and `launch`.
     """
-    size = launch.cells_per_job
-    packs = [[cell.id for cell in missing[start : start + size]] for start in range(0, len(missing), size)]
-    own = [f"job.parent_run='{parent}'", f"job.host='{socket.gethostname()}'"]
-    engine: AbstractContextManager[None] = nullcontext()
-    if launcher == "slurm":
-        # one driver works in a folder: by the folder's name for its jobs it finds what a killed one left in the queue
-        name = "cfx-" + hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:12]
-        own.append(f"hydra.launcher.name={name}")
-        engine = slurm.jobs(name)
+    package = str(config.hydra.launcher._target_).rpartition(".")[0].rpartition(".")[0]
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
-            driver = GlobalHydra.instance().hydra
-            assert driver is not None
-            # without a sweeper, which would compose every job once more to see whether it can be composed
-            config = driver.compose_config("config", [*overrides, *own], RunMode.MULTIRUN, with_log_configuration=False)
-            if launcher == "ray":
-                engine = _ray(config.hydra.launcher.ray.init, config.launch.gpus)
-            context = HydraContext(driver.config_loader, Callbacks(config))
+        found = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise InputError(f"hydra/launcher={launcher}: is not installed; pip install '.[{launcher}]'")
+    _engine(launcher).check(config)
+
+
+def fan_out(missing: Sequence[Cell], plan: Path, launcher: str, config: DictConfig) -> None:
+    """Let a Hydra launcher run the jobs that compute the missing cells, and wait until all have ended.
+
+    plan: the file in which jobs find their cells. config: the sections `hydra` and `launch`, which jobs take as they
+    are. What became of a cell is in the store. A job that the engine lost is told in a line; an exception that is a bug
+    is shown whole.
+    """
+    engine, size = _engine(launcher), config.launch.cells_per_job
+    packs = [[cell.id for cell in missing[start : start + size]] for start in range(0, len(missing), size)]
+    config = deepcopy(config)
+    # an engine writes there what its jobs are called, a launcher which of them each is
+    OmegaConf.set_readonly(config.hydra, None)
+    with open_dict(config):
+        config.job = {"plan": str(plan.resolve()), "folder": str(Path.cwd()), "cells": []}
+    try:
+        with engine.context(config):
+            context = HydraContext(cast(ConfigLoader, _Composed()), cast(Any, Callback()))
             jobs = Plugins.instance().instantiate_launcher(context, job.run, config)
-            same = [str(override) for override in config.hydra.overrides.task]
-            with engine:
-                for ended in jobs.launch([[*same, f"job.cells={pack}"] for pack in packs], initial_job_idx=0):
-                    _ = ended.return_value  # raises what the job has raised
+            for ended in jobs.launch([[f"job.cells={json.dumps(pack)}"] for pack in packs], initial_job_idx=0):
+                _ = ended.return_value  # raises what the job has raised
     except InputError:
         raise
     except Exception as error:
-        if launcher == "slurm" and (refusal := slurm.refusal(error)):
-            raise InputError(f"hydra/launcher=slurm: {refusal}; see conf/hydra/launcher/slurm.yaml") from None
-        of_engine = type(error).__module__.split(".")[0] in ("joblib", "ray", "submitit")
-        # a cluster that does not take the driver is a ConnectionError of Ray's
-        if of_engine or isinstance(error, slurm.JobsGone | ConnectionError):
-            # submitit says in its second line what the state of the job is
+        if refusal := engine.refusal(error):
+            raise InputError(f"hydra/launcher={launcher}: {refusal}; see conf/hydra/launcher/{launcher}.yaml") from None
+        if engine.is_loss(error):
+            # an engine says in its second line what the state of the job is
             print(f"hydra/launcher={launcher}: {' '.join(str(error).strip().splitlines()[:2])}", file=sys.stderr)
         else:
             traceback.print_exc()
 
 
-@contextmanager
-def _ray(settings: DictConfig, gpus: float) -> Iterator[None]:
-    """Have Ray for as long as its jobs run and no longer, however they end; the launcher takes what is there.
+class _Composed:
+    """In place of Hydra's loader of configurations: that of a job is composed already, but for its cells."""
 
-    Raises InputError where this machine has fewer GPUs than a job asks for: Ray would wait for more. A cluster that is
-    named by its address may yet get some.
-    """
-    ray = importlib.import_module("ray")
-    ray.init(**cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))
-    # Ray takes over SIGTERM, and aborts the driver three seconds after it
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        there = ray.cluster_resources().get("GPU", 0)
-        if gpus > there and settings.address == "local":
-            raise InputError(f"launch.gpus={gpus:g}: Ray sees {there:g} GPUs on this machine; give launch.gpus=0")
-        yield
-    finally:
-        ray.shutdown()
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The configuration of one job."""
+        config = deepcopy(master_config)
+        OmegaConf.update(config, "job.cells", json.loads(sweep_overrides[-1].partition("=")[2]))
+        return config
+
+
+def _engine(launcher: str) -> ModuleType:
+    """The module of a launcher's engine; that of this machine where it needs none of its own."""
+    is_own = (Path(__file__).with_name(f"{launcher}.py")).is_file()
+    return importlib.import_module(f"pipelines.launching.{launcher}") if is_own else local

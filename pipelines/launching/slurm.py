@@ -6,6 +6,7 @@ driver looks at the queue itself.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig
 
 from cfx.errors import InputError
 
@@ -27,12 +31,31 @@ class JobsGone(Exception):
     """No job of the sweep is in the queue any more, and some have left no result."""
 
 
+def check(config: DictConfig) -> None:
+    """Raise InputError where Slurm does not answer or has no such partition; say so where its accounting is silent."""
+    try:
+        known = _call("sinfo", "--all", "--noheader", "--format=%R").split()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise InputError(f"hydra/launcher=slurm: sinfo does not answer here ({error}); work on a login node") from None
+    # several are separated by commas; none is the default
+    wanted = str(config.hydra.launcher.partition or "")
+    if unknown := [name for name in wanted.split(",") if name and name not in known]:
+        raise InputError(f"hydra.launcher.partition: {unknown[0]} is none of Slurm's, which are {', '.join(known)}")
+    try:
+        _call("sacct", "--noheader", "--starttime=now")
+    except (OSError, subprocess.SubprocessError):
+        print("slurm: sacct does not answer; lost jobs are noticed by the queue alone", file=sys.stderr)
+
+
 @contextmanager
-def jobs(name: str) -> Iterator[None]:
+def context(config: DictConfig) -> Iterator[None]:
     """Submit and wait inside this context: it ends with JobsGone in place of never, and no job outlives it.
 
-    name: of all jobs that are submitted inside. Those that a killed driver left are cancelled first.
+    One driver works in a folder: by the folder's name for its jobs it finds those that a killed one left in the queue,
+    which are cancelled first.
     """
+    name = "cfx-" + hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:12]
+    config.hydra.launcher.name = name
     cancel(name)
     finished = threading.Event()
     before = signal.signal(signal.SIGUSR1, _gone)
@@ -54,29 +77,17 @@ def jobs(name: str) -> Iterator[None]:
         cancel(name)
 
 
-def check(partition: str) -> None:
-    """Raise InputError where Slurm does not answer or has no such partition; say so where its accounting is silent.
-
-    partition: where the jobs are to run, or several separated by commas; empty for the default.
-    """
-    try:
-        known = _call("sinfo", "--all", "--noheader", "--format=%R").split()
-    except (OSError, subprocess.SubprocessError) as error:
-        raise InputError(f"hydra/launcher=slurm: sinfo does not answer here ({error}); work on a login node") from None
-    if unknown := [name for name in partition.split(",") if name and name not in known]:
-        raise InputError(f"hydra.launcher.partition: {unknown[0]} is none of Slurm's, which are {', '.join(known)}")
-    try:
-        _call("sacct", "--noheader", "--starttime=now")
-    except (OSError, subprocess.SubprocessError):
-        print("slurm: sacct does not answer; lost jobs are noticed by the queue alone", file=sys.stderr)
-
-
 def refusal(error: Exception) -> str | None:
     """Why Slurm took no job at all, in its own words; None where the error is another one."""
     refused = error.__cause__
     if not isinstance(refused, subprocess.CalledProcessError) or refused.cmd[0] != "sbatch":
         return None
     return " ".join(str(refused.stderr).split())
+
+
+def is_loss(error: Exception) -> bool:
+    """Whether an error says that a job was lost."""
+    return isinstance(error, JobsGone) or type(error).__module__.split(".")[0] == "submitit"
 
 
 def in_queue(name: str) -> bool | None:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import PositiveInt, ValidationError
+from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
 from cfx import data
 from cfx.errors import InputError
 from cfx.files import replacing
 from cfx.result import Result
-from pipelines.cells import plan, provenance, store
+from pipelines.cells import measures, plan, provenance, store
 from pipelines.cells.plan import Cell
 from pipelines.config.schema import Params, Section
 from pipelines.reporting.findings import Finding
@@ -42,6 +42,7 @@ class _Experiment(Section):
     counterfactuals: dict[str, str]
     findings: dict[str, float | None]
     sizes: dict[str, PositiveInt]
+    unchanged: NonNegativeInt = 0
 
 
 class _Expected(Section):
@@ -71,10 +72,10 @@ def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], toler
         "made_from": {key: value for cell in sweep for key, value in _made_from(cell)},
         "counterfactuals": {cell.name: data.sha256(Result.load(store.result_path(cell.id)).x) for cell in sweep},
         "findings": {finding.name: number(finding.value) for finding in compared},
-        # of how many counterfactuals each of them speaks
-        "sizes": {
-            finding.name: sum(len(cell.instances) for cell in sweep if cell.id in finding.cells) for finding in compared
-        },
+        # of how many searches each of them speaks
+        "sizes": {finding.name: max(finding.searched, 1) for finding in compared},
+        # how many rows are in none of them
+        "unchanged": max((finding.unchanged for finding in found), default=0),
     }
 
 
@@ -126,15 +127,15 @@ def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bo
         many = f"{len(experiment['counterfactuals'])} cells, {len(experiment['findings'])} numbers"
         said = "equal bit for bit" if is_here else "within the tolerances, on another machine or with other versions"
         console.print(f"{name}: {many}: {f'{len(wrong)} differ' if len(wrong) else said}", markup=False)
+        if left_out := measures.left_out(experiment["unchanged"]):
+            console.print(f"  {left_out}", markup=False)
         for row in wrong.head(_TOLD).itertuples():
             then, now = provenance.short(row.expected), provenance.short(row.made)
             console.print(f"  {row.what}: {then} was expected, {now} came out", markup=False)
         if len(wrong) > _TOLD:
             console.print(f"  ... and {len(wrong) - _TOLD} more in comparison.csv")
-    # beyond the tolerances, within them, or not at all
-    effect = "cause" if len(counting) else "small effect" if len(compared) else "without effect"
     for line in causes(made, expected):
-        console.print(f"{effect}: {line}", markup=False)
+        console.print(f"differs: {line}", markup=False)
     return counting.empty
 
 
@@ -186,7 +187,7 @@ def _place(made: Json) -> tuple[Any, Any]:
 
 def _made_from(cell: Cell) -> Iterator[tuple[str, str]]:
     """The digests of the data and of the models of a cell, named by what of them is swept."""
-    identity, which = plan.identity(cell), "".join(f", {key}={value}" for key, value in cell.upstream.items())
+    identity, which = plan.deciding(cell), "".join(f", {key}={value}" for key, value in cell.upstream.items())
     # as far as they tell one from another
     yield f"data{which}", identity["data"][:60]
     yield f"model{which}", identity["model"][:60]

@@ -1,7 +1,8 @@
 """What an experiment found, as numbers with their intervals: what a paper says and what a repetition is compared by.
 
 A sweep over the seed of the training is a repetition: its numbers are medians over the seeds, with intervals over them.
-Those of any other sweep are over its instances. Intervals hold 95 %, by the percentile bootstrap (Efron 1979).
+Those of any other sweep are over its instances. Intervals hold 95 %, by the percentile bootstrap (Efron 1979). Rows
+whose instance already was in the target class are left out, and every number says how many these are.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-from pipelines.tracking.content import MEASURES
+from pipelines.cells import measures
 
 REPEATED = "seed"
-# Of what no measure says: comparisons between the two methods, and between seeds.
+# Of what no measure says: comparisons between methods, and between seeds.
 RATIO, SAME_CLASS, L1_RANGE = "l1_ratio", "same_class", "l1_range"
 _RESAMPLES = 1000
 _STATISTICS = {"median": np.median, "mean": np.mean}
@@ -27,23 +28,31 @@ class Finding(NamedTuple):
     """A number of an experiment."""
 
     setting: dict[str, Any]
-    """The swept values that its counterfactuals share; empty for all of them."""
+    """The swept values that its counterfactuals share, NaN where their method has no such hyperparameter; empty for all
+    of them."""
     measure: str
-    """A measure of `projection.MEASURES`; `l1_ratio`, the median of primal_dual's L1 by Wachter's on the same
-    instances; or over seeds `same_class`, the share of pairs of classifiers for which the counterfactuals of an
-    instance have one class, and `l1_range`, the median of the greatest by the least L1 of an instance."""
+    """A measure of `measures.MEASURES`; `l1_ratio`, the median of a method's L1 by that of the sweep's first method on
+    the instances for which both found one; or over seeds `same_class`, the share of pairs of classifiers for which the
+    counterfactuals of an instance have one class, and `l1_range`, the median of the greatest by the least L1 of an
+    instance."""
     value: float
     low: float
     high: float
     """The 95 % interval of the value; NaN where one value is all there is."""
     n: int
     """How many values it is over: counterfactuals, or seeds."""
+    searched: int
+    """How many searches it speaks of."""
+    unchanged: int
+    """How many rows were left out, for their instance already was in the target class."""
     cells: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """Such as "method=wachter, target_class=1: l1"."""
-        return f"{', '.join(f'{key}={value}' for key, value in self.setting.items()) or 'all'}: {self.measure}"
+        # NaN is not itself
+        values = {key: value for key, value in self.setting.items() if value == value}
+        return f"{', '.join(f'{key}={value}' for key, value in values.items()) or 'all'}: {self.measure}"
 
 
 def of_experiment(table: pd.DataFrame, axes: Sequence[str]) -> list[Finding]:
@@ -51,18 +60,20 @@ def of_experiment(table: pd.DataFrame, axes: Sequence[str]) -> list[Finding]:
 
     table: one row a counterfactual, as `tables.of_counterfactuals` gives it; axes: the columns that were swept.
     """
-    settings = [axis for axis in axes if axis != REPEATED and table[axis].nunique() > 1]
+    settings = [axis for axis in axes if axis != REPEATED and table[axis].nunique(dropna=False) > 1]
     groups = dict.fromkeys([tuple(settings), *((axis,) for axis in settings), ()])
-    return [
-        finding
-        for group in groups
-        for setting, rows in _grouped(table, group)
-        for finding in _of_setting(setting, rows, axes)
-    ]
+    methods = table["method"].unique().tolist()
+    found: dict[str, Finding] = {}
+    for group in groups:
+        for setting, rows in _grouped(table, group):
+            for finding in (*_of_setting(setting, rows, axes), *_against_first(setting, rows, axes, methods)):
+                # a method without the other axes has one point, which is all of it
+                found.setdefault(finding.name, finding)
+    return list(found.values())
 
 
 def frame(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row a number: setting, measure, value, low, high, n, cells."""
+    """One row a number: setting, measure, value, low, high, n, searched, unchanged, cells."""
     rows = [finding._asdict() | {"setting": finding.name.partition(": ")[0]} for finding in findings]
     return pd.DataFrame(rows).assign(cells=[" ".join(finding.cells) for finding in findings])
 
@@ -71,55 +82,64 @@ def _grouped(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[dict[st
     if not axes:
         yield {}, table
         return
-    for values, rows in table.groupby(list(axes), sort=False):
-        yield dict(zip(axes, values if isinstance(values, tuple) else (values,), strict=True)), rows
+    for values, rows in table.groupby(list(axes), sort=False, dropna=len(axes) == 1):
+        yield dict(zip(axes, tuple(values), strict=True)), rows
 
 
 def _of_setting(setting: dict[str, Any], rows: pd.DataFrame, axes: Sequence[str]) -> Iterator[Finding]:
-    cells, is_repeated = tuple(dict.fromkeys(rows["cell"])), REPEATED in axes
-    for measure in (measure for measure in MEASURES if measure.statistic in _STATISTICS):
-        chosen = rows[rows["found"]] if measure.over == "found" else rows
+    is_repeated = REPEATED in axes
+    for measure in (measure for measure in measures.MEASURES if measure.statistic in _STATISTICS):
+        chosen = measures.rows(rows, measure.over)
         statistic = _STATISTICS[measure.statistic]
         values = chosen[measure.column].astype(float)
         if is_repeated:
             values = values.groupby(chosen[REPEATED]).agg(measure.statistic)
             statistic = np.median
-        yield _finding(setting, measure.name, values.dropna().to_numpy(), statistic, cells)
-    if "method" not in setting and rows["method"].nunique() == 2:
-        yield _finding(setting, RATIO, _ratios(rows, _but("method", axes)), np.median, cells)
+        yield _finding(setting, measure.name, values.dropna().to_numpy(), statistic, rows)
     if is_repeated:
         agreeing, ranges = _over_seeds(rows, _but(REPEATED, axes))
-        yield _finding(setting, SAME_CLASS, agreeing, np.mean, cells)
-        yield _finding(setting, L1_RANGE, ranges, np.median, cells)
+        yield _finding(setting, SAME_CLASS, agreeing, np.mean, rows)
+        yield _finding(setting, L1_RANGE, ranges, np.median, rows)
 
 
-def _finding(
-    setting: dict[str, Any], measure: str, values: np.ndarray, statistic: Any, cells: tuple[str, ...]
-) -> Finding:
-    if not len(values):
-        return Finding(setting, measure, np.nan, np.nan, np.nan, 0, cells)
-    value = float(statistic(values))
-    if len(values) == 1:
-        return Finding(setting, measure, value, np.nan, np.nan, 1, cells)
-    if np.ptp(values) == 0:
-        return Finding(setting, measure, value, value, value, len(values), cells)
-    interval = bootstrap(
-        (values,), statistic, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return Finding(setting, measure, value, float(interval.low), float(interval.high), len(values), cells)
+def _against_first(
+    setting: dict[str, Any], rows: pd.DataFrame, axes: Sequence[str], methods: Sequence[str]
+) -> Iterator[Finding]:
+    """How near each other method comes, as a share of the first; of two methods the setting need not name the other."""
+    if "method" in setting:
+        return
+    found = dict(list(measures.rows(rows, "found").groupby("method")))
+    nothing = rows[:0]
+    for method in methods[1:]:
+        ratios = _ratios(found.get(method, nothing), found.get(methods[0], nothing), _but("method", axes))
+        named = setting if len(methods) == 2 else setting | {"method": method}
+        yield _finding(named, RATIO, ratios, np.median, rows[rows["method"].isin([method, methods[0]])])
 
 
-def _ratios(rows: pd.DataFrame, key: list[str]) -> np.ndarray:
-    """L1 of primal_dual by that of Wachter, for what both found and neither left unchanged."""
-    found = rows[rows["found"] & (rows["l1"] > 0)]
-    both = found.pivot(index=key, columns="method", values="l1").reindex(columns=["primal_dual", "wachter"]).dropna()
-    return (both["primal_dual"] / both["wachter"]).to_numpy()
+def _finding(setting: dict[str, Any], measure: str, values: np.ndarray, statistic: Any, rows: pd.DataFrame) -> Finding:
+    """rows: all that the number speaks of, with those that it leaves out."""
+    value, low, high = float(statistic(values)) if len(values) else np.nan, np.nan, np.nan
+    if len(values) > 1:
+        low = high = value
+        if np.ptp(values) > 0:
+            rng = np.random.default_rng(0)
+            drawn = bootstrap((values,), statistic, n_resamples=_RESAMPLES, method="percentile", rng=rng)
+            low, high = map(float, drawn.confidence_interval)
+    unchanged, cells = int(rows["unchanged"].sum()), tuple(dict.fromkeys(rows["cell"]))
+    return Finding(setting, measure, value, low, high, len(values), len(rows) - unchanged, unchanged, cells)
+
+
+def _ratios(found: pd.DataFrame, first: pd.DataFrame, key: list[str]) -> np.ndarray:
+    """L1 of a method by that of the first for what both found, at the same values of the axes that both have."""
+    shared = [axis for axis in key if found[axis].notna().all() and first[axis].notna().all()]
+    both = first[[*shared, "l1"]].merge(found[[*shared, "l1"]], on=shared, suffixes=("_first", ""))
+    return (both["l1"] / both["l1_first"]).to_numpy(float)
 
 
 def _over_seeds(rows: pd.DataFrame, key: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """For each instance: the share of pairs of seeds that agree on the class, and the greatest by the least L1."""
     agreeing, ranges = [], []
-    for _, found in rows[rows["found"] & (rows["l1"] > 0)].groupby(key):
+    for _, found in measures.rows(rows, "found").groupby(key, dropna=False):
         if len(found) > 1:
             agreeing.append(np.mean([one == other for one, other in itertools.combinations(found["cf_class"], 2)]))
             ranges.append(found["l1"].max() / found["l1"].min())

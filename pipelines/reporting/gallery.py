@@ -19,7 +19,7 @@ from PIL import Image
 from cfx import data, figures
 from cfx.charts import in_order
 from cfx.result import Result
-from pipelines.cells import paths
+from pipelines.cells import measures, paths
 from pipelines.cells.paths import class_name
 from pipelines.cells.plan import Cell
 from pipelines.reporting import tables
@@ -37,6 +37,7 @@ def chosen(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
 
     Instances of different original classes take turns, those that are classified right first, so that all classes are
     there as long as there is room; of more cells than there is room for, as many are left out between each two shown.
+    Not shown is what was not changed, for the instance was in the target class already.
     """
     collected = set(table["cell"].unique())
     finished = [cell for cell in sweep if cell.id in collected]
@@ -48,7 +49,13 @@ def chosen(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
     room = min(len(finished), max(SHOWN // rows["original_class"].nunique(), 1))
     cells = [finished[i] for i in np.linspace(0, len(finished) - 1, room).round().astype(int)]
     pairs = itertools.product(places[: max(SHOWN // room, 1)], cells)
-    return [(place, cell) for place, cell in pairs if place < len(cell.instances)]
+    unchanged = table[table["unchanged"]]
+    same = set(zip(unchanged["cell"], unchanged["instance"], strict=True))
+    return [
+        (place, cell)
+        for place, cell in pairs
+        if place < len(cell.instances) and (cell.id, cell.instances[place]) not in same
+    ]
 
 
 def drawn(shown: list[tuple[int, Cell]], table: pd.DataFrame, folder: Path) -> list[list[dict[str, Any]]]:
@@ -70,43 +77,55 @@ def mosaic(
 ) -> tuple[list[list[Image.Image | None]], list[str], list[str]] | None:
     """An instance of each original class and its nearest counterfactual of each target class: tiles and their names.
 
-    The first column is the instance. One instance alone has a second row, of what was changed. None where only one
-    target class was asked for, or nothing was found. Where several cells have a target class, the nearest counts; of
-    several classifiers, the first.
+    sweep, table: of one method. The first column is the instance; what was not found is None, and a blank stands where
+    the instance is in the target class already. One instance alone has a second row, of what was changed. None where
+    only one target class was wanted, or nothing was found. Where several cells have a target class, the nearest counts;
+    of several classifiers, the first.
     """
     sweep = [cell for cell in sweep if cell.trained == sweep[0].trained]
     table = table[table["cell"].isin([cell.id for cell in sweep])]
-    if not len(table) or table["target_class"].nunique() < 2 or not table["found"].any():
+    found = measures.rows(table, "found")
+    if not len(found) or table["target_class"].nunique() < 2:
         return None
     instances = _right_first(table).groupby("original_class")["instance"].first().head(20)
     targets = in_order(table["target_class"])[:20]
-    nearest = table[table["found"] & table["instance"].isin(instances)].sort_values("l1", kind="stable")
-    nearest = nearest.drop_duplicates(["instance", "target_class"])
     x_test = _x_test(sweep[0].trained.data)
-    by_id = {cell.id: cell for cell in sweep}
     limits = sweep[0].method.feature_range
-    images: dict[tuple[int, str], np.ndarray] = {}
+    reached = _nearest(sweep, found[found["instance"].isin(instances)])
+    unchanged = table[table["unchanged"]]
+    blank = Image.new("RGBA", figures.input_image(x_test[0], limits).size)
+    shown: dict[tuple[int, str], Image.Image] = {
+        key: blank for key in zip(unchanged["instance"], unchanged["target_class"], strict=True)
+    }
+    changes = shown | {key: figures.difference_image(x_test[key[0]], x, limits) for key, x in reached.items()}
+    shown |= {key: figures.input_image(x, limits) for key, x in reached.items()}
+    names, tiles = [], []
+    for original_class, instance in instances.items():
+        x = x_test[instance]
+        names.append(str(class_name(original_class, sweep[0].trained)))
+        tiles.append([figures.input_image(x, limits), *(shown.get((instance, target)) for target in targets)])
+        if len(instances) == 1:
+            names.append("change")
+            tiles.append([figures.difference_image(x, x, limits), *(changes.get((instance, y)) for y in targets)])
+    return tiles, names, ["original", *(str(class_name(target, sweep[0].trained)) for target in targets)]
+
+
+def _nearest(sweep: list[Cell], found: pd.DataFrame) -> dict[tuple[int, str], np.ndarray]:
+    """The nearest counterfactual of each instance and target class, of those found."""
+    nearest = found.sort_values("l1", kind="stable").drop_duplicates(["instance", "target_class"])
+    by_id = {cell.id: cell for cell in sweep}
+    reached: dict[tuple[int, str], np.ndarray] = {}
     for name, rows in nearest.groupby("cell"):
         result = _result(by_id[str(name)])
         for instance, target in zip(rows["instance"].tolist(), rows["target_class"].tolist(), strict=True):
-            images[instance, target] = result.x[result.instance == instance][0]
-    names, tiles = [], []
-    for original_class, instance in instances.items():
-        found = [images.get((instance, target)) for target in targets]
-        x = x_test[instance]
-        names.append(str(class_name(original_class, sweep[0].trained)))
-        tiles.append(
-            [figures.input_image(x, limits), *(y if y is None else figures.input_image(y, limits) for y in found)]
-        )
-        if len(instances) == 1:
-            names.append("change")
-            tiles.append([figures.difference_image(x, x if y is None else y, limits) for y in [x, *found]])
-    return tiles, names, ["original", *(str(class_name(target, sweep[0].trained)) for target in targets)]
+            reached[instance, target] = result.x[result.instance == instance][0]
+    return reached
 
 
 def _right_first(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows in another order: a mistake of the classifier makes a poor example of its class."""
-    return rows.sort_values("label", key=lambda label: label != rows["original_class"], kind="stable")
+    order = np.argsort((rows["label"] != rows["original_class"]).to_numpy(), kind="stable")
+    return rows.iloc[order]
 
 
 def anchor(cell: Cell, instance: int) -> str:

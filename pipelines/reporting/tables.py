@@ -2,28 +2,31 @@
 
     cells.csv, .tex             what came out of each cell: medians of the counterfactuals found
     counterfactuals.csv, .tex   every counterfactual
-    classes.csv, .tex           median L1 by original and target class, where there are several of both
+    classes.csv, .tex           median L1 by original and target class, where there are several of both; of several
+                                methods one file each, classes_<method>.csv
 
-The LaTeX tables have the rules of the package booktabs, and long ones need longtable too; each file says so.
+Rows whose instance already is in the target class are in counterfactuals.csv and .tex alone. The LaTeX tables have the
+rules of the package booktabs, and long ones need longtable too; each file says so.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cfx import data
-from cfx.charts import in_order
-from pipelines.cells import store
+from pipelines.cells import measures, store
 from pipelines.cells.paths import class_name
 from pipelines.cells.plan import Cell
+from pipelines.config import searches
+from pipelines.reporting.classes import Classes
 
 CLASSES = ("target_class", "original_class", "cf_class")
-MEDIANS = ("probability", "l1", "l2", "l0", "im1", "im2", "lam")
 # How a column is headed in a paper, and how many decimals it has there.
 _HEADS = {
     "target_class": "target",
@@ -40,39 +43,19 @@ _HEADS = {
 _DECIMALS = {"probability": 3, "l1": 1, "l0": 0, "im1": 2, "im2": 4, "oracle": 2, "runtime_s": 2}
 
 
-class Classes(NamedTuple):
-    """A table by original class (rows) and target class (columns) for each of three values."""
-
-    median: pd.DataFrame
-    """Of the L1 of the counterfactuals found; NaN where there is none."""
-    found: pd.DataFrame
-    """How many there are."""
-    asked: pd.DataFrame
-    """How many were asked for."""
-
-
 def axes(sweep: list[Cell]) -> list[str]:
     """The columns that tell the cells apart: the target, which every reader asks for first, and what else is swept."""
     return ["target_class", *(axis for axis in sweep[0].swept if axis != "target_class")]
 
 
 def swept(cell: Cell) -> dict[str, Any]:
-    """The cell's value for each of `axes`: a number or text, the target class always text."""
-    values = {"target_class": str(cell.method.target_class)} | {
-        axis: value if isinstance(value, int | float | str) else str(value) for axis, value in cell.swept.items()
+    """The cell's value for each of `axes`: a number, NaN where its method has none, or text, as the target class is."""
+    values = {
+        axis: np.nan if value is None else value if isinstance(value, int | float | str) else str(value)
+        for axis, value in cell.swept.items()
+        if axis != "target_class"
     }
-    return values | {"target_class": str(values["target_class"])}
-
-
-def title(cell: Cell) -> str:
-    """How a reader tells the cell from the others: as by its name, with a class by its own."""
-    values = cell.swept or swept(cell)
-    return ", ".join(f"{axis}={shown(cell, axis, value)}" for axis, value in values.items())
-
-
-def shown(cell: Cell, axis: str, value: Any) -> str:
-    """A value of an axis for a reader: a target class by its name, where the data has names."""
-    return str(class_name(value, cell.trained) if axis == "target_class" else value)
+    return {"target_class": str(cell.target_class), **values}
 
 
 def of_counterfactuals(sweep: list[Cell], collected: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +71,8 @@ def of_counterfactuals(sweep: list[Cell], collected: pd.DataFrame) -> pd.DataFra
         for cell in sweep
         if (rows := tables.get(cell.id)) is not None
     ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"cell": [], "found": np.zeros(0, bool)})
+    none = {"cell": [], "method": [], "found": np.zeros(0, bool), "unchanged": np.zeros(0, bool)}
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(none)
 
 
 def named(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
@@ -102,98 +86,87 @@ def named(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
 def of_cells(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
     """One row a cell, in the sweep's order: how many were found, the medians of those, and why where there is none.
 
-    table: as `of_counterfactuals` gives it. Columns: cell, the axes, asked, found, classes (a list of those reached,
-    the most frequent first), the medians, oracle (the share that agrees), runtime_s (of all), error ("" if none).
+    table: as `of_counterfactuals` gives it. Columns: cell, the axes, searched (how many instances were not in the
+    target class already), found (of these), unchanged (the others), classes (a list of those reached, the most frequent
+    first), the measures of those found, runtime_s (of all), error ("" if none).
     """
     tables = {cell: rows for cell, rows in table.groupby("cell")}
     return pd.DataFrame([_cell(cell, tables.get(cell.id)) for cell in sweep])
 
 
 def _cell(cell: Cell, rows: pd.DataFrame | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"cell": cell.id, **swept(cell), "asked": len(cell.instances)}
+    row: dict[str, Any] = {"cell": cell.id, **swept(cell), "searched": len(cell.instances), "found": 0, "unchanged": 0}
+    of_found = [one for one in measures.MEASURES if one.over == "found"]
+    nothing = {one.column: np.nan for one in of_found}
     if rows is None:
-        nothing = dict.fromkeys((*MEDIANS, "oracle", "runtime_s"), np.nan)
         error = (store.failure(cell.id) or {}).get("error", "it has not been computed")
-        return row | {"found": 0, "classes": [], **nothing, "error": error}
-    found = rows[rows["found"]]
+        return row | {"classes": [], **nothing, "runtime_s": np.nan, "error": error}
+    found, values = measures.rows(rows, "found"), measures.values(rows)
     reached = found["cf_class"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    names = {label: class_name(label, cell.trained) for label in reached.index}
+    unchanged = int(rows["unchanged"].sum())
     return row | {
+        "searched": len(rows) - unchanged,
         "found": len(found),
-        "classes": [
-            f"{class_name(label, cell.trained)} ({count})" if len(rows) > 1 else str(class_name(label, cell.trained))
-            for label, count in reached.items()
-        ],
-        **{column: found[column].median() for column in MEDIANS},
-        "oracle": found["oracle"].mean(),
+        "unchanged": unchanged,
+        "classes": [f"{names[one]} ({n})" if len(rows) > 1 else str(names[one]) for one, n in reached.items()],
+        **nothing,
+        **{one.column: values[one.name] for one in of_found if one.name in values},
         "runtime_s": rows["runtime_s"].sum(),
         "error": "",
     }
 
 
-def of_asked(cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """One row a counterfactual asked for: what was not found has no L1 and no probability, nor has a cell that failed.
+def of_searched(sweep: list[Cell], cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """One row a search: what was not found has no L1 and no probability, nor has a cell that failed.
 
     cells, table: as `of_cells` and `of_counterfactuals` give them. The rows are in the order of the cells.
     """
-    failed = cells[cells["error"] != ""][["cell", *_axes(cells), "asked"]]
-    lost = failed.loc[failed.index.repeat(failed["asked"])].assign(found=False).astype({"found": bool})
-    measures = [name for name in ("l1", "probability") if name in table]
-    rows = pd.concat([table.assign(**table[measures].where(table["found"])), lost])
+    failed = cells[cells["error"] != ""][["cell", *_axes(cells), "searched"]]
+    methods = {cell.id: searches.name(cell.search) for cell in sweep}
+    lost = failed.loc[failed.index.repeat(failed["searched"])].drop(columns="searched")
+    lost = lost.assign(method=lost["cell"].map(methods), found=False).astype({"found": bool})
+    counted = measures.changed(table)
+    values = [name for name in ("l1", "probability") if name in counted]
+    rows = pd.concat([counted.assign(**counted[values].where(counted["found"])), lost])
     places = dict(zip(cells["cell"], cells.index, strict=True))
     return rows.sort_values("cell", key=lambda cell: cell.map(places), kind="stable", ignore_index=True)
 
 
-def of_classes(table: pd.DataFrame) -> Classes | None:
-    """The L1 by original class and by target class; None where there is only one of either.
+def write(
+    folder: Path, sweep: list[Cell], cells: pd.DataFrame, table: pd.DataFrame, classes: Mapping[str, Classes]
+) -> None:
+    """Write the tables as CSV, with all columns, and as LaTeX, with names, and columns that a paper has room for.
 
-    The target class is the one asked for, or the one reached where only one, such as `other`, was asked for.
+    classes: by the method, as `classes.of_methods` gives them.
     """
-    columns = "target_class" if len(table) and table["target_class"].nunique() > 1 else "cf_class"
-    rows = table if columns == "target_class" else table[table["found"]]
-    if not len(rows) or rows["original_class"].nunique() < 2 or rows[columns].nunique() < 2:
-        return None
-    groups = rows.assign(l1=rows["l1"].where(rows["found"])).groupby(["original_class", columns])
-    order = pd.Index(in_order(rows[columns]), name=columns)
-    median, found, asked = (
-        values.unstack(columns).reindex(columns=order)
-        for values in (groups["l1"].median(), groups["found"].sum(), groups["found"].count())
-    )
-    return Classes(median, found.fillna(0).astype(int), asked.fillna(0).astype(int))
-
-
-def named_classes(sweep: list[Cell], classes: Classes) -> Classes:
-    """The tables for a reader: classes by their names, where the data has names."""
-    trained = {cell.trained for cell in sweep}
-
-    def name(label: int | str) -> int | str:
-        return class_name(label, *trained)
-
-    return Classes(*(frame.rename(index=name, columns=name) for frame in classes))
-
-
-def write(folder: Path, sweep: list[Cell], cells: pd.DataFrame, table: pd.DataFrame, classes: Classes | None) -> None:
-    """Write the tables as CSV, with all columns, and as LaTeX, with names, and columns that a paper has room for."""
     folder.mkdir()
     cells.drop(columns="classes").to_csv(folder / "cells.csv", index=False)
     axes = _axes(cells)
-    shown = [*axes, "found", "asked", "probability", "l1", "l0", "im1", "im2", "oracle", "runtime_s"]
+    shown = [*axes, "found", "searched", "probability", "l1", "l0", "im1", "im2", "oracle", "runtime_s"]
+    left_out = measures.left_out(int(cells["unchanged"].sum()))
     caption = (
-        "What came out of each cell: how many counterfactuals were found of how many that were asked for, the medians "
-        "of those found, the share of them that the oracle puts into the same class, and the time of the whole cell."
+        "What came out of each cell: how many counterfactuals were found of how many instances that were searched, the "
+        "medians of those found, the share of them that the oracle puts into the same class, and the time of the whole "
+        f"cell.{f' {left_out}.' if left_out else ''}"
     )
     (folder / "cells.tex").write_text(latex(named(sweep, cells)[shown], caption, "tab:cells"), encoding="utf-8")
     table.to_csv(folder / "counterfactuals.csv", index=False)
     if len(table):
-        measures, read = ["cf_class", "probability", "l1", "l0"], named(sweep, table)
-        found = read.assign(**read[measures].where(read["found"]))
-        shown = ["instance", *axes, "original_class", *measures, "im1", "oracle", "runtime_s"]
+        columns, read = ["cf_class", "probability", "l1", "l0"], named(sweep, table)
+        found = read.assign(**read[columns].where(read["found"]))
+        shown = ["instance", *axes, "original_class", *columns, "im1", "oracle", "runtime_s"]
         text = latex(found[shown], "Every counterfactual.", "tab:counterfactuals", is_long=True)
         (folder / "counterfactuals.tex").write_text(text, encoding="utf-8")
-    if classes is not None:
-        classes.median.to_csv(folder / "classes.csv")
-        caption = f"Median $L_1$ by original class and by {_head(str(classes.median.columns.name))} class."
-        numbers = named_classes(sweep, classes).median.rename(index=str, columns=str).reset_index()
-        (folder / "classes.tex").write_text(latex(numbers, caption, "tab:classes", spec=".1f"), encoding="utf-8")
+    for method, of_method in classes.items():
+        name, by = ("classes", "") if len(classes) == 1 else (f"classes_{file_name(method)}", f" by {method}")
+        of_method.median.to_csv(folder / f"{name}.csv")
+        caption = (
+            f"Median $L_1${_escaped(by)} by original class and by {_head(str(of_method.median.columns.name))} class."
+        )
+        numbers = of_method.named(sweep).median.rename(index=str, columns=str).reset_index()
+        text = latex(numbers, caption, f"tab:{name}", spec=".1f")
+        (folder / f"{name}.tex").write_text(text, encoding="utf-8")
 
 
 def latex(table: pd.DataFrame, caption: str, label: str, is_long: bool = False, spec: str = "g") -> str:
@@ -219,10 +192,25 @@ def latex(table: pd.DataFrame, caption: str, label: str, is_long: bool = False, 
     return f"% \\usepackage{{{packages}}}\n{text}"
 
 
+def plain(value: Any) -> str:
+    """The value of an axis as it is shown: a dash where the method has no such hyperparameter."""
+    return number(value, "g") if isinstance(value, float) else str(value)
+
+
+def number(value: float, spec: str, unit: str = "") -> str:
+    """A number as it is shown: a dash for NaN."""
+    return "-" if np.isnan(value) else f"{value:{spec}}{unit}"
+
+
+def file_name(text: str) -> str:
+    """Text as a part of the name of a file that LaTeX takes: it takes what follows a dot for the kind of the file."""
+    return re.sub(r"\W+", "_", text)
+
+
 def _axes(cells: pd.DataFrame) -> list[str]:
-    """The columns between `cell` and `asked`."""
+    """The columns between `cell` and `searched`."""
     columns = list(map(str, cells))
-    return columns[1 : columns.index("asked")]
+    return columns[1 : columns.index("searched")]
 
 
 def _format(column: str, spec: str) -> str:
@@ -230,4 +218,8 @@ def _format(column: str, spec: str) -> str:
 
 
 def _head(column: str) -> str:
-    return _HEADS.get(column, column.replace("_", r"\_"))
+    return _HEADS.get(column, _escaped(column))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("_", r"\_")

@@ -8,7 +8,6 @@ artifacts/counterfactuals_metrics.json, what they are worth together, for `dvc m
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 import traceback
@@ -22,13 +21,13 @@ import pandas as pd
 
 from cfx import data, figures, metrics, models
 from cfx.files import replacing
+from cfx.method import ArrayMethod
 from cfx.result import Result
-from pipelines.cells import paths, plan, provenance, store
+from pipelines.cells import measures, paths, plan, provenance, store
 from pipelines.cells.paths import Trained, class_name
 from pipelines.cells.plan import Cell
-from pipelines.config import schema
+from pipelines.config import schema, searches
 from pipelines.config.schema import Params
-from pipelines.launching import devices
 from pipelines.progress import following
 from pipelines.terminal import import_tensorflow, user_errors
 
@@ -73,8 +72,8 @@ def batches(missing: Iterable[Cell]) -> list[list[Cell]]:
     """The cells, grouped by what has to be the same for all rows of a search."""
     grouped: dict[str, list[Cell]] = {}
     for cell in missing:
-        shared = replace(cell.method, target_class="other", lam_init=1.0, learning_rate=1.0)
-        grouped.setdefault(f"{cell.trained.folder} {shared!r} {cell.instances}", []).append(cell)
+        shared = {key: value for key, value in cell.search.items() if key not in cell.method.PER_ROW}
+        grouped.setdefault(f"{cell.trained} {shared} {cell.instances}", []).append(cell)
     return list(grouped.values())
 
 
@@ -89,37 +88,46 @@ def keep_failure(cell: Cell, error: Exception) -> None:
 def _compute(batch: list[Cell], chosen: Params) -> None:
     started, start = provenance.now(), time.perf_counter()
     with store.running([cell.id for cell in batch]) as progress:
-        results = search(batch, chosen, progress)
+        results = search(batch, progress)
         searched = time.perf_counter() - start
+        own = searches.record(batch[0].search)
         for cell, result in zip(batch, results, strict=True):
-            measures = measure(result, cell.trained)
-            by = {"identity": plan.identity(cell), "device": devices.describe(), "batch": len(batch)}
-            by["params"] = chosen.model_dump(mode="json")
+            judged = measure(result, cell.trained)
+            by = {"identity": plan.deciding(cell), "device": provenance.device(), "batch": len(batch)}
+            by |= {"params": chosen.model_dump(mode="json"), "search": cell.search, **own}
             times = {"started": started, "finished": provenance.now(), "seconds": searched / len(batch)}
-            store.keep(cell.id, result, measures, {**_about(cell), **by, **times, "summary": summary(cell, result)})
+            store.keep(cell.id, result, judged, {**_about(cell), **by, **times, "summary": summary(cell, result)})
 
 
 def _about(cell: Cell) -> dict[str, Any]:
     return {"cell": cell.id, "swept": cell.swept, **provenance.origin(), **provenance.process()}
 
 
-def search(batch: list[Cell], chosen: Params, progress: Callable[[int, int], None]) -> list[Result]:
+def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Result]:
     """The counterfactuals of the cells of a batch, by one search."""
     trained = batch[0].trained
-    model, x_test = _explained(trained, models.sha256(trained.model), **chosen.trust(trained))
+    model, x_test = _explained(trained, models.sha256(trained.model), **batch[0].trust)
     from cfx.search import find_counterfactuals
 
     instances = np.array(batch[0].instances)
     place, of_cell = (grid.ravel() for grid in np.mgrid[: len(instances), : len(batch)])
     # the rows whose path is kept come first
     keeping = min(PATHS, len(instances)) * len(batch)
+    methods = [searches.runnable(cell.search) for cell in batch]
     per_row: dict[str, Any] = {
-        axis: tuple(getattr(batch[cell].method, axis) for cell in of_cell)
-        for axis in ("target_class", "lam_init", "learning_rate")
+        axis: tuple(getattr(methods[cell], axis) for cell in of_cell) for axis in methods[0].PER_ROW
     }
-    method = replace(batch[0].method, **per_row)
+    method = replace(methods[0], **per_row)
     rows = instances[place]
-    found = find_counterfactuals(model, x_test[rows], method, instances=rows, path_rows=keeping, progress=progress)
+    found = find_counterfactuals(
+        model,
+        x_test[rows],
+        method,
+        instances=rows,
+        train=_training_split(trained) if isinstance(method, ArrayMethod) else None,
+        path_rows=keeping,
+        progress=progress,
+    )
     return [found.take(np.flatnonzero(of_cell == cell)) for cell in range(len(batch))]
 
 
@@ -136,8 +144,8 @@ def adopt(sweep: Iterable[Cell]) -> None:
         rows = dict(list(pd.read_parquet(paths.TABLE).groupby("cell")))
         for cell in missing:
             result = Result.load(paths.RESULTS / f"{cell}.npz")
-            measures = rows[cell][list(metrics.MEASURES)].reset_index(drop=True)
-            store.keep(cell, result, measures, json.loads((paths.RESULTS / f"{cell}.json").read_text()))
+            judged = rows[cell][list(metrics.MEASURES)].reset_index(drop=True)
+            store.keep(cell, result, judged, json.loads((paths.RESULTS / f"{cell}.json").read_text()))
 
 
 def collect(sweep: Iterable[Cell]) -> None:
@@ -148,7 +156,7 @@ def collect(sweep: Iterable[Cell]) -> None:
         for cell in finished:
             shutil.copyfile(store.result_path(cell.id), folder / f"{cell.id}.npz")
             shutil.copyfile(store.record_path(cell.id), folder / f"{cell.id}.json")
-    tables = [table(cell) for cell in finished]
+    tables = [store.table(cell.id, cell.upstream) for cell in finished]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     with replacing(paths.TABLE) as temporary:
         whole.to_parquet(temporary, index=False)
@@ -156,32 +164,24 @@ def collect(sweep: Iterable[Cell]) -> None:
         temporary.write_text(json.dumps(worth(whole), indent=2) + "\n")
 
 
-def table(cell: Cell) -> pd.DataFrame:
-    """A finished cell as rows of counterfactuals.parquet, with the axes that are no hyperparameter of its method."""
-    rows = store.table(cell.id)
-    for place, (axis, value) in enumerate(cell.upstream.items(), start=1):
-        # a list, such as bounds, would be taken for a column
-        rows.insert(place, axis, value if isinstance(value, int | float | str) else str(value))
-    return rows
-
-
 def worth(rows: pd.DataFrame) -> dict[str, float]:
-    """What DVC compares between sweeps: the share found, and the medians of those found; empty where nothing is."""
-    if not len(rows) or not rows["found"].any():
+    """What DVC compares between sweeps: the share found, and the medians of those found."""
+    if not len(rows):
         return {"validity": 0.0}
-    found = rows[rows["found"]]
-    medians = {column: float(found[column].median()) for column in ("l1", "l0", "probability", "im1")}
-    numbers = {"validity": float(rows["found"].mean()), **medians, "oracle": float(found["oracle"].mean())}
-    return {name: number for name, number in numbers.items() if not math.isnan(number)}
+    known = {name.rpartition("/")[2]: value for name, value in measures.values(rows).items()}
+    shown = ("validity", "l1", "l0", "probability", "im1", "oracle", "unchanged")
+    return {name: known[name] for name in shown if name in known}
 
 
 def summary(cell: Cell, result: Result) -> str:
     """What was found, in a few words."""
     if len(result.found) != 1:
-        return f"found {int(result.found.sum())} of {len(result.found)}"
+        left_out = f", {result.unchanged.sum()} unchanged" if result.unchanged.any() else ""
+        searched = ~result.unchanged
+        return f"found {(result.found & searched).sum()} of {searched.sum()}{left_out}"
     row = result.frame().iloc[0]
     original, reached = class_name(row.original_class, cell.trained), class_name(row.cf_class, cell.trained)
-    return figures.caption(original, reached, row.probability, row.l1, row.found)
+    return figures.caption(original, reached, row.probability, row.l1, row.found, row.unchanged)
 
 
 @lru_cache(maxsize=1)
@@ -189,6 +189,11 @@ def _explained(trained: Trained, sha256: str, **trust: Any) -> tuple[keras.Model
     """The model and the test split, loaded once a process, so that all cells share one compiled search."""
     import_tensorflow()
     return models.load(trained.model, **trust), data.read_npz(trained.data, ("x_test",))["x_test"]
+
+
+def _training_split(trained: Trained) -> tuple[np.ndarray, np.ndarray]:
+    arrays = data.read_npz(trained.data, ("x_train", "y_train"))
+    return arrays["x_train"], arrays["y_train"]
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
 """Stage `judges`: the models that say how plausible a counterfactual is.   python -m pipelines.stages.judges
 
-Writes artifacts/judges/: autoencoders.keras, oracle.keras, and metrics.json, what they are worth on the test split.
+Writes artifacts/judges/: autoencoders.keras, oracle.keras, and metrics.json, how good they are on the test split.
 """
 
 from __future__ import annotations
@@ -14,27 +14,34 @@ from cfx import judges
 from cfx.data import Dataset
 from cfx.files import replacing
 from pipelines.cells import paths
+from pipelines.cells.paths import Trained
 from pipelines.config import schema
+from pipelines.config.schema import Upstream
 from pipelines.terminal import console, import_tensorflow, progress, user_errors
 
 
 def main() -> None:
     """Run the stage."""
-    training = schema.read().judges.model_dump()
-    dataset = Dataset.load(paths.DATA)
+    make(schema.read(), paths.LATEST)
+
+
+def make(chosen: Upstream, trained: Trained) -> None:
+    """Train the judges as the parameters say, and keep them where `trained` says, beside its data."""
+    training = chosen.judges.model_dump()
+    dataset = Dataset.load(trained.data)
     import_tensorflow()
     with progress("autoencoders") as report:
         autoencoders = judges.autoencoders(dataset, **training, progress=report)
     with progress("oracle") as report:
         oracle = judges.oracle(dataset, **training, progress=report)
-    for model, path in ((autoencoders, paths.AUTOENCODERS), (oracle, paths.ORACLE)):
+    for model, path in ((autoencoders, trained.autoencoders), (oracle, trained.oracle)):
         with replacing(path) as temporary:
             model.save(temporary)
     measured = {
         "oracle_test_accuracy": accuracy(lambda x: np.asarray(oracle(x)), dataset),
         "autoencoders_test_accuracy": accuracy(lambda x: likeness(x, np.asarray(autoencoders(x))), dataset),
     }
-    with replacing(paths.JUDGES_METRICS) as temporary:
+    with replacing(trained.judges_metrics) as temporary:
         temporary.write_text(json.dumps(measured, indent=2) + "\n")
     console.print("judges: test accuracy {:.4f} of the oracle, {:.4f} of the autoencoders".format(*measured.values()))
 

@@ -12,23 +12,31 @@ from cfx import data
 from cfx.data import Dataset
 from cfx.files import replacing
 from pipelines.cells import paths
+from pipelines.cells.paths import Trained
 from pipelines.config import schema
-from pipelines.config.schema import Mnist, Mnist5k, Npz, Params
+from pipelines.config.schema import Mnist, Mnist5k, Npz, Upstream
 from pipelines.terminal import console, user_errors
 
 
 def main() -> None:
     """Run the stage."""
-    chosen = schema.read()
+    make(schema.read(), paths.LATEST)
+
+
+def make(chosen: Upstream, trained: Trained) -> None:
+    """Make the data set that the parameters name and keep it where `trained` says.
+
+    Raises InputError for a file of the user's that is not what its option says.
+    """
     dataset = load(chosen)
-    dataset.save(paths.DATA)
-    with replacing(paths.DATA_CARD) as temporary:
+    dataset.save(trained.data)
+    with replacing(trained.data_card) as temporary:
         temporary.write_text(json.dumps(card(dataset), indent=2) + "\n")
     sizes = f"{len(dataset.x_train):,} + {len(dataset.x_test):,} instances of shape {dataset.input_shape}"
     console.print(f"prepare: {chosen.data.name}, {sizes}, {dataset.classes} classes", markup=False)
 
 
-def load(chosen: Params) -> Dataset:
+def load(chosen: Upstream) -> Dataset:
     """The data set that the parameters name. Raises InputError for a file that is not what it says."""
     match chosen.data:
         case Mnist5k(seed=seed):

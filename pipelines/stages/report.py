@@ -1,8 +1,8 @@
 """Stage `report`: one page that shows what was run and what came out.   python -m pipelines.stages.report
 
 Writes artifacts/report/: index.html, which holds its pictures and asks no other file or host for anything, and beside
-it what goes into a paper: pictures/ (captioned PNG), figures/ (PDF and PNG) and tables/ (CSV and LaTeX). The same
-artefacts, by the same code, give the same bytes: no date is in it.
+it what goes into a paper: pictures/ (captioned PNG), figures/ (PDF), plots/ (the figures as PNG, which `dvc plots show`
+shows) and tables/ (CSV and LaTeX). The same artefacts, by the same code, give the same bytes: no date is in it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from matplotlib.figure import Figure
 
 from cfx import charts, models
 from cfx.files import replacing
-from pipelines.cells import paths, plan, provenance
+from pipelines.cells import measures, paths, plan, provenance
 from pipelines.cells.paths import Trained, class_name
 from pipelines.cells.plan import Cell
-from pipelines.config import schema
+from pipelines.config import schema, searches
 from pipelines.config.command import command_line
 from pipelines.config.schema import Params, Upstream
-from pipelines.reporting import gallery, tables
+from pipelines.reporting import classes, gallery, tables
+from pipelines.reporting.classes import Classes
 from pipelines.terminal import user_errors
 
 # How many rows of a table the page holds: more would keep a browser busy for seconds. The files hold them all.
@@ -39,7 +40,8 @@ ROWS = 2000
 _LIGHT, _DARK = "#1c1e21", "#e4e6eb"
 # Fonts as TrueType, as journals ask for, and identifiers that are the same each time.
 _VECTOR: Any = {"pdf.fonttype": 42, "svg.hashsalt": "report"}
-_MEASURES = {"l1": "L1", "probability": "probability", "runtime_s": "runtime, s"}
+# The measures that are charted against each axis.
+_CHARTED = ("l1", "probability", "runtime_s")
 
 
 def main() -> None:
@@ -49,13 +51,14 @@ def main() -> None:
     trained = {cell.trained: cell.upstream for cell in sweep}
     table = tables.of_counterfactuals(sweep, pd.read_parquet(paths.TABLE))
     of_cells = tables.of_cells(sweep, table)
-    classes = tables.of_classes(table)
+    of_methods = classes.of_methods(table)
     shown = gallery.chosen(sweep, table)
     with replacing(paths.REPORT) as folder:
         figures = folder / "figures"
-        figures.mkdir(parents=True)
-        tables.write(folder / "tables", sweep, of_cells, table, classes)
-        asked = tables.named(sweep, tables.of_asked(of_cells, table))
+        for kind in (figures, folder / "plots"):
+            kind.mkdir(parents=True)
+        tables.write(folder / "tables", sweep, of_cells, table, of_methods)
+        searched = tables.named(sweep, tables.of_searched(sweep, of_cells, table))
         content = {
             "run": what_was_run(chosen, sweep),
             "runs": run_addresses(),
@@ -65,8 +68,9 @@ def main() -> None:
             "axes": tables.axes(sweep),
             "summary": tables.named(sweep, of_cells).to_dict("records"),
             "names": {cell.id: cell.name for cell in sweep},
-            "comparisons": list(comparisons(asked, tables.axes(sweep), figures)),
-            "by_class": by_class(sweep, table, classes, figures),
+            "comparisons": list(comparisons(searched, tables.axes(sweep), figures)),
+            "by_class": list(by_class(sweep, table, of_methods, figures)),
+            "rows": len(table),
             "table": tables.named(sweep, table.head(ROWS)).to_dict("records"),
             "first": {cell.id: gallery.anchor(cell, cell.instances[place]) for place, cell in reversed(shown)},
             "anchors": {
@@ -74,7 +78,7 @@ def main() -> None:
             },
             "gallery": gallery.drawn(shown, table, folder / "pictures"),
         }
-        files = sorted(path for kind in ("figures", "tables") for path in (folder / kind).iterdir())
+        files = sorted(path for kind in ("figures", "plots", "tables") for path in (folder / kind).iterdir())
         content["files"] = [str(path.relative_to(folder)) for path in files]
         (folder / "index.html").write_text(render(**content), encoding="utf-8")
         if paths.RUNS.exists():
@@ -86,11 +90,14 @@ def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
     # where the user's files lie on one machine is no part of what was run
     parameters = chosen.model_dump(mode="json", exclude={"paths": True, "variants": {"__all__": {"paths"}}})
     variants: Sequence[Upstream] = chosen.variants or [chosen]
-    axes = {axis: [tables.shown(cell, axis, cell.swept[axis]) for cell in sweep] for axis in sweep[0].swept}
+    axes = {
+        axis: [cell.shown(axis, cell.swept[axis]) for cell in sweep if cell.swept[axis] is not None]
+        for axis in sweep[0].swept
+    }
     return {
         "data": ", ".join(dict.fromkeys(variant.data.name for variant in variants)),
         "model": ", ".join(dict.fromkeys(variant.model.name for variant in variants)),
-        "methods": sorted({cell.method.name for cell in sweep}),
+        "methods": list(dict.fromkeys(searches.name(cell.search) for cell in sweep)),
         "axes": {axis: list(dict.fromkeys(values)) for axis, values in axes.items()},
         "instances": sweep[0].instances,
         "versions": provenance.versions(),
@@ -158,63 +165,71 @@ def training(trained: Trained, folder: Path) -> list[dict[str, str]]:
 
 
 def headline(of_cells: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
-    """The whole sweep in a few numbers: of the counterfactuals asked for how many were found, and how good they are."""
-    found = table[table["found"]]
-    medians = {name: found[name].median() if len(found) else np.nan for name in ("l1", "probability")}
+    """The whole sweep in a few numbers: of the instances searched for how many one was found, and how good they are."""
+    found = measures.rows(table, "found")
     return {
-        "asked": int(of_cells["asked"].sum()),
+        "searched": int(of_cells["searched"].sum()),
         "found": len(found),
+        "left_out": measures.left_out(int(of_cells["unchanged"].sum())),
         "runtime_s": of_cells["runtime_s"].sum(),
-        **medians,
+        # a median over several methods would be one of whichever found more
+        "l1": found.groupby("method", sort=False)["l1"].median().to_dict() if len(found) else {},
+        "probability": found["probability"].median() if len(found) else np.nan,
     }
 
 
-def comparisons(asked: pd.DataFrame, axes: list[str], folder: Path) -> Iterator[dict[str, Any]]:
-    """For each axis that varies, the share found and the measures against it, both methods beside each other."""
+def comparisons(searched: pd.DataFrame, axes: list[str], folder: Path) -> Iterator[dict[str, Any]]:
+    """For each axis that varies, the share found and the measures against it, the methods beside each other."""
     for axis in axes:
-        if asked[axis].nunique() < 2:
+        # a method has no place on the axis of a hyperparameter that it does not have
+        rows = searched.dropna(subset=axis)
+        if rows[axis].nunique() < 2:
             continue
-        by = "method" if "method" in axes and asked["method"].nunique() > 1 else None
-        # LaTeX takes what follows a dot for the kind of the file
-        file, drawn = axis.replace(".", "_"), []
-        for measure, label in _MEASURES.items():
-            if measure in asked and asked[measure].notna().any():
-                medians = asked.groupby(axis)[measure].median()
+        file, drawn = tables.file_name(axis), []
+        for measure in _CHARTED:
+            if measure in rows and rows[measure].notna().any():
+                label = measures.title(measure)
+                medians = rows.groupby(axis)[measure].median()
                 described = (
                     f"{label} against {axis}: the median is {medians.min():.3g} at {axis}={medians.idxmin()} and "
                 )
                 described += f"{medians.max():.3g} at {axis}={medians.idxmax()}"
-                figure = charts.spread_figure(asked, axis, measure, label, _LIGHT, by)
+                figure = charts.spread_figure(rows, axis, measure, label, _LIGHT)
                 drawn.append(_figure(figure, described, folder / f"{measure}_by_{file}.pdf"))
-        shares = asked.groupby(axis)["found"].mean()
+        shares = rows.groupby(axis)["found"].mean()
         described = f"Share found against {axis}: {shares.min():.1%} at {axis}={shares.idxmin()}, the least"
-        figure = charts.validity_figure(asked, axis, _LIGHT, by)
+        figure = charts.validity_figure(rows, axis, _LIGHT)
         drawn.append(_figure(figure, described, folder / f"found_by_{file}.pdf"))
         yield {"axis": axis, "figures": drawn}
 
 
 def by_class(
-    sweep: list[Cell], table: pd.DataFrame, classes: tables.Classes | None, folder: Path
-) -> list[dict[str, str]]:
-    """The classes that the instances had against those that they were to have: median L1, and examples."""
-    drawn = []
-    if examples := gallery.mosaic(sweep, table):
-        described = (
-            f"An instance of each original class, {', '.join(dict.fromkeys(examples[1]))}, and its counterfactuals"
-        )
-        figure = charts.mosaic_figure(*examples, "original class", _LIGHT)
-        drawn.append(_figure(figure, described, folder / "examples.pdf"))
-    if classes:
-        classes = tables.named_classes(sweep, classes)
-        median = classes.median
-        described = f"Median L1 from each original class to each {median.columns.name}"
-        values = median.to_numpy(float)
-        if not np.isnan(values).all():
-            row, column = divmod(int(np.nanargmax(values)), median.shape[1])
-            described += f"; it is the greatest from {median.index[row]} to {median.columns[column]}"
-        figure = charts.class_figure(*classes, "median L1", _LIGHT)
-        drawn.append(_figure(figure, described, folder / "l1_by_class.pdf"))
-    return drawn
+    sweep: list[Cell], table: pd.DataFrame, of_methods: Mapping[str, Classes], folder: Path
+) -> Iterator[dict[str, Any]]:
+    """For each method, the classes of the instances against those wanted: median L1, and examples."""
+    medians = [value for one in of_methods.values() for value in one.median.to_numpy(float).ravel()]
+    full = max((value for value in medians if value > 0), default=None)
+    methods = table["method"].unique().tolist()
+    for method in methods:
+        cells = [cell for cell in sweep if searches.name(cell.search) == method]
+        by, suffix, drawn = ("", "", []) if len(methods) == 1 else (f" by {method}", f"_{tables.file_name(method)}", [])
+        if examples := gallery.mosaic(cells, table[table["method"] == method]):
+            names = ", ".join(dict.fromkeys(examples[1]))
+            described = f"An instance of each original class, {names}, and its counterfactuals{by}"
+            figure = charts.mosaic_figure(*examples, "original class", _LIGHT)
+            drawn.append(_figure(figure, described, folder / f"examples{suffix}.pdf") | {"kind": "examples"})
+        if method in of_methods:
+            of_method = of_methods[method].named(sweep)
+            median = of_method.median
+            described = f"Median L1{by} from each original class to each {median.columns.name}"
+            values = median.to_numpy(float)
+            if not np.isnan(values).all():
+                row, column = divmod(int(np.nanargmax(values)), median.shape[1])
+                described += f"; it is the greatest from {median.index[row]} to {median.columns[column]}"
+            figure = charts.class_figure(*of_method, "median L1", _LIGHT, full)
+            drawn.append(_figure(figure, described, folder / f"l1_by_class{suffix}.pdf") | {"kind": "l1_by_class"})
+        if drawn:
+            yield {"method": method, "figures": drawn}
 
 
 def render(**content: Any) -> str:
@@ -226,8 +241,8 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = lambda value, spec: "-" if np.isnan(value) else format(value, spec)
-    environment.filters["plain"] = lambda value: format(value, "g") if isinstance(value, float) else str(value)
+    environment.filters["number"] = tables.number
+    environment.filters["plain"] = tables.plain
     return environment.get_template("page.html.j2").render(ink=_LIGHT, dark_ink=_DARK, **content)
 
 
@@ -236,12 +251,12 @@ def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:
     svg = io.StringIO()
     with matplotlib.rc_context(_VECTOR):
         figure.savefig(path, transparent=True, dpi=200, metadata={"CreationDate": None})
-        figure.savefig(path.with_suffix(".png"), dpi=200, metadata={"Software": None})
+        figure.savefig(path.parents[1] / "plots" / f"{path.stem}.png", dpi=200, metadata={"Software": None})
         figure.savefig(svg, format="svg", transparent=True, dpi=200, metadata={"Date": None})
     light, dark = (
         gallery.data_uri("image/svg+xml", svg.getvalue().replace(_LIGHT, ink).encode()) for ink in (_LIGHT, _DARK)
     )
-    return {"alt": alt, "name": path.stem, "light": light, "dark": dark}
+    return {"alt": alt, "kind": path.stem, "light": light, "dark": dark}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Stage `train`: the classifier, trained here or read from a file.   python -m pipelines.stages.train
 
-Writes artifacts/model.keras and what it is worth: metrics.json, history.csv and confusion.csv.
+Writes artifacts/model.keras and how good it is: metrics.json, history.csv and confusion.csv.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from cfx import models
 from cfx.data import FEATURE_RANGE, Dataset
 from cfx.files import replacing
 from pipelines.cells import paths
+from pipelines.cells.paths import Trained
 from pipelines.config import schema
-from pipelines.config.schema import KerasFile, Params
+from pipelines.config.schema import KerasFile, Upstream
 from pipelines.terminal import console, import_tensorflow, progress, user_errors
 
 if TYPE_CHECKING:
@@ -27,10 +28,17 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the stage."""
-    chosen = schema.read()
-    dataset = Dataset.load(paths.DATA)
+    make(schema.read(), paths.LATEST)
+
+
+def make(chosen: Upstream, trained: Trained) -> None:
+    """Train or read the classifier that the parameters name, and keep it where `trained` says, beside its data.
+
+    Raises InputError for a file of the user's that cannot be read, or does not fit the data.
+    """
+    dataset = Dataset.load(trained.data)
     import_tensorflow()
-    with replacing(paths.MODEL) as temporary:
+    with replacing(trained.model) as temporary:
         if isinstance(chosen.model, KerasFile):
             model = adopt(chosen, chosen.model, dataset, temporary)
             history = pd.DataFrame(columns=["epoch", "loss", "accuracy", "test_loss", "test_accuracy"])
@@ -39,11 +47,11 @@ def main() -> None:
             model.save(temporary)
     probabilities = evaluate(model, dataset)
     measured = metrics(probabilities, dataset.y_test)
-    with replacing(paths.METRICS) as temporary:
+    with replacing(trained.metrics) as temporary:
         temporary.write_text(json.dumps(measured, indent=2) + "\n")
-    with replacing(paths.HISTORY) as temporary:
+    with replacing(trained.history) as temporary:
         history.to_csv(temporary, index=False)
-    with replacing(paths.CONFUSION) as temporary:
+    with replacing(trained.confusion) as temporary:
         confusion = {"actual": dataset.y_test, "predicted": probabilities.argmax(axis=1)}
         pd.DataFrame(confusion).to_csv(temporary, index=False)
     console.print(f"train: {chosen.model.name}, test accuracy {measured['test_accuracy']:.4f}")
@@ -52,7 +60,7 @@ def main() -> None:
         console.print("train: this is no better than a guess; is model.bounds the range that it was trained on?")
 
 
-def adopt(chosen: Params, asked: KerasFile, dataset: Dataset, place: Path) -> keras.Model:
+def adopt(chosen: Upstream, asked: KerasFile, dataset: Dataset, place: Path) -> keras.Model:
     """Read the user's classifier and keep it at `place`, with its own classes in it, for inputs in [-0.5, 0.5].
 
     Raises InputError for a file that cannot be read, or does not fit the data.
@@ -66,7 +74,7 @@ def adopt(chosen: Params, asked: KerasFile, dataset: Dataset, place: Path) -> ke
 
     shutil.copyfile(path, place)
     embed()
-    model = models.load(place, dataset, **chosen.trust(paths.LATEST), where=str(path))
+    model = models.load(place, dataset, **chosen.trust, where=str(path))
     if asked.bounds != FEATURE_RANGE:
         model = models.rescaled(model, asked.bounds, dataset)
         model.save(place)
@@ -74,7 +82,7 @@ def adopt(chosen: Params, asked: KerasFile, dataset: Dataset, place: Path) -> ke
     return model
 
 
-def train(chosen: Params, dataset: Dataset) -> tuple[keras.Model, pd.DataFrame]:
+def train(chosen: Upstream, dataset: Dataset) -> tuple[keras.Model, pd.DataFrame]:
     """Train the classifier that the parameters describe; returns it and its history, one row an epoch."""
     architecture = chosen.model.model_dump(exclude={"name"})
     with progress("training") as report:

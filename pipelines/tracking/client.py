@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -36,8 +33,7 @@ from pipelines.cells import paths, plan, provenance, store
 from pipelines.cells.plan import Cell
 from pipelines.config import schema
 from pipelines.config.schema import Params
-from pipelines.stages import explain
-from pipelines.tracking import content, view
+from pipelines.tracking import address, content, view
 
 # What MLflow takes in one request, parameters and metrics together.
 AT_ONCE = 1000
@@ -66,10 +62,10 @@ def connect(uri: str, artifacts: str | None, experiment: str, ui: str) -> Tracki
     artifacts: the folder or URI of a new experiment's files; None leaves it to the server.
     Opened once a process. Raises InputError where the store does not answer, and for an address that holds credentials.
     """
-    _refuse_credentials(ui)
+    address.refuse_credentials(ui)
     # the making of a database is no news
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    with _answering(uri, "tracking.uri"):
+    with address.answering(uri, "tracking.uri"):
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment) or _create(client, experiment, artifacts)
     if found is None or found.lifecycle_stage != "active":
@@ -84,7 +80,7 @@ def cell_of(uri: str, run_id: str) -> str | None:
     """
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
         return None
-    with _answering(uri, "--uri"):
+    with address.answering(uri, "--uri"):
         try:
             return MlflowClient(tracking_uri=uri).get_run(run_id).data.tags.get("cfx.cell")
         except MlflowException as error:
@@ -161,7 +157,7 @@ def log_outcome(tracking: Tracking, parent: str) -> None:
     client, sweep, table = tracking.client, plan.of_sweep(schema.read()), pd.read_parquet(paths.TABLE)
     if len(table):
         _log_table(tracking, parent, table)
-        client.log_batch(parent, content.measures(table, _now()), tags=[RunTag(*tag) for tag in HAS_TABLE.items()])
+        client.log_batch(parent, content.metrics(table, _now()), tags=[RunTag(*tag) for tag in HAS_TABLE.items()])
         client.log_text(parent, table.to_csv(index=False), "counterfactuals.csv")
         client.log_image(parent, content.contact_sheet(sweep), artifact_file=SHEET)
     client.log_artifacts(parent, str(paths.REPORT), "report")
@@ -214,9 +210,9 @@ def _show(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
 
 
 def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> None:
-    table = explain.table(cell)
+    table = store.table(cell.id, cell.upstream)
     classifier = content.worth(cell.trained, timestamp) if cell.upstream else []
-    measured = content.measures(table, timestamp) + content.steps(table, timestamp)
+    measured = content.metrics(table, timestamp) + content.steps(table, timestamp)
     _log(tracking, run_id, content.asked_of(cell), classifier + measured)
     _log_table(tracking, run_id, table)
     for instance, picture in content.pictures(cell):
@@ -267,43 +263,3 @@ def _now() -> int:
 
 def _milliseconds(time: str) -> int:
     return round(datetime.fromisoformat(time).timestamp() * 1000)
-
-
-@contextmanager
-def _answering(uri: str, option: str) -> Iterator[None]:
-    """Raise an InputError of one line, in seconds, where the store at the address of an option does not answer."""
-    _refuse_credentials(uri)
-    try:
-        with _impatient():
-            yield
-    except Exception as error:  # sqlalchemy, requests and mlflow each have their own
-        reason = f"the MLflow store at {uri} does not answer ({str(error).splitlines()[0]})"
-        raise InputError(f"{option}: {_without_credentials(reason)}") from error
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Report a server that is not there in seconds; one that goes away in the middle of a sweep is waited for, minutes.
-
-    An explicit setting stands.
-    """
-    hasty = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-    added = {key: value for key, value in hasty.items() if key not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for key in added:
-            del os.environ[key]
-
-
-def _refuse_credentials(uri: str) -> None:
-    """Raise InputError for an address that holds credentials: it would end up in logs, messages and parameters."""
-    is_server = uri.startswith(("http:", "https:"))
-    if ("@" in uri if is_server else re.search(r"^(?!sqlite).*://[^@]*:.*@", uri)) or re.search("[?&]password=", uri):
-        instead = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if is_server else "PGPASSWORD"
-        raise InputError(f"tracking: an address holds a user name or a password; take it out and set {instead}")
-
-
-def _without_credentials(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)

@@ -5,12 +5,10 @@ words that explain them. `pipelines.tracking.client` puts it into runs.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +18,7 @@ from PIL import Image
 
 from cfx import data, figures
 from cfx.result import Result
-from pipelines.cells import paths, store
+from pipelines.cells import measures, paths, store, variants
 from pipelines.cells.paths import Trained, class_name
 from pipelines.cells.plan import Cell
 from pipelines.config.command import leaves
@@ -33,35 +31,6 @@ PICTURES = 10
 SHEET = 300
 
 
-class Measure(NamedTuple):
-    """A number that cells and sweeps are compared by; for a cell of one instance it is that counterfactual's own."""
-
-    name: str
-    """MLflow's UI groups charts by what stands before the slash, and its compare page starts with the first name."""
-    column: str
-    """Of the table of counterfactuals."""
-    statistic: str
-    """`median`, `mean` or `sum`."""
-    over: str
-    """`found`: of the rows with a counterfactual; `all`: of all rows."""
-    meaning: str
-
-
-MEASURES = (
-    Measure("l1", "l1", "median", "found", "distance from the instance, the sum of the absolute changes"),
-    Measure("probability", "probability", "median", "found", "of the counterfactual's class, by the classifier"),
-    Measure("runtime_s", "runtime_s", "median", "all", "seconds for a counterfactual, its share of the batch"),
-    Measure("validity", "found", "mean", "all", "share of the instances that have a counterfactual"),
-    Measure("quality/im1", "im1", "median", "found", "below 1: more like its new class than like its old one"),
-    Measure("quality/im2", "im2", "median", "found", "near 0: its class alone describes it as well as all data do"),
-    Measure("quality/oracle", "oracle", "mean", "found", "share that a second classifier puts into the same class"),
-    Measure("quality/l2", "l2", "median", "found", "Euclidean length of the change"),
-    Measure("quality/l0", "l0", "median", "found", "features changed by more than 0.001"),
-    Measure("search/iterations", "iterations", "median", "all", "steps, one forward and one gradient pass each"),
-    Measure("search/lam", "lam", "median", "found", "weight of the L1 distance at which it was met"),
-    Measure("search/runtime_s_total", "runtime_s", "sum", "all", "seconds for all counterfactuals together"),
-)
-
 EXPERIMENT_NOTE = """\
 Counterfactual instances: what is the least change that makes a classifier see another class?
 
@@ -73,20 +42,19 @@ at cells of several sweeps at once, filter by ``tags.`cfx.kind` = 'cell'``, for 
 """
 
 
-def measures(table: pd.DataFrame, timestamp: int) -> list[Metric]:
-    """The measures of rows of counterfactuals.parquet, without those that no row has a value for."""
-    rows = {"all": table, "found": table[table["found"]]}
-    values = {m.name: rows[m.over][m.column].astype(float).agg(m.statistic) for m in MEASURES}
-    return [Metric(name, value, timestamp, 0) for name, value in values.items() if not math.isnan(value)]
+def metrics(table: pd.DataFrame, timestamp: int) -> list[Metric]:
+    """The measures of rows of counterfactuals.parquet."""
+    return [Metric(name, value, timestamp, 0) for name, value in measures.values(table).items()]
 
 
 def steps(table: pd.DataFrame, timestamp: int) -> list[Metric]:
     """Each counterfactual of a cell of several, as `per_instance/...`; the step is its place in the test split.
 
-    A row that was not found has a runtime and nothing else.
+    A row that was not found has a runtime and nothing else, one that is unchanged has nothing.
     """
     if len(table) == 1:
         return []
+    table = measures.changed(table)
     found = table[table["found"]]
     columns = {"l1": found, "probability": found, "runtime_s": table}
     return [
@@ -122,14 +90,14 @@ def asked(chosen: Params) -> dict[str, Any]:
 
 def asked_of(cell: Cell) -> dict[str, Any]:
     """A cell's parameters: what it is told from others by has a short name, which the compare page lists first."""
-    method = {"method": cell.method.name, **asdict(cell.method)}
+    method = {**cell.search, "method": cell.method.name}
     short = {"method", *view.PARAMETERS, *cell.swept}
     return {name if name in short else f"search.{name}": value for name, value in method.items()} | cell.upstream
 
 
 def datasets(chosen: Params) -> list[DatasetInput]:
     """The prepared data, as MLflow shows datasets; where variants share one it is there once."""
-    sources = [(variant.data.name, variant.trained) for variant in chosen.variants]
+    sources = [(variant.data.name, variants.trained(variant, chosen)) for variant in chosen.variants]
     cards: dict[str, tuple[str, Trained, dict[str, Any]]] = {}
     for name, trained in sources or [(chosen.data.name, paths.LATEST)]:
         card = json.loads(trained.data_card.read_text())
@@ -168,7 +136,7 @@ def note(experiment_id: str, run_id: str, sweep: list[Cell], picture: str | None
 
 def meanings() -> str:
     """The measures and what they mean, as Markdown."""
-    rows = [f"| `{m.name}` | {m.meaning} | {m.statistic} of {m.over} |" for m in MEASURES]
+    rows = [f"| `{m.name}` | {m.meaning} | {m.statistic} of {m.over} |" for m in measures.MEASURES]
     return "\n".join(["| metric | what it is | of several instances |", "| --- | --- | --- |", *rows]) + "\n"
 
 
@@ -177,7 +145,7 @@ def pictures(cell: Cell) -> Iterator[tuple[int, Image.Image]]:
     result = Result.load(store.result_path(cell.id))
     for i, (instance, original) in enumerate(zip(cell.instances, _originals(cell, PICTURES), strict=False)):
         classes = _change(cell, result, i)
-        caption = figures.caption(*classes, result.probability[i], result.l1[i], result.found[i])
+        caption = figures.caption(*classes, result.probability[i], result.l1[i], result.found[i], result.unchanged[i])
         yield instance, figures.counterfactual_picture(original, result.x[i], caption, cell.method.feature_range)
 
 
@@ -188,7 +156,7 @@ def contact_sheet(sweep: list[Cell]) -> Image.Image:
     axes = list(sweep[0].swept) or ["target_class"]
     columns = []
     for cell in shown:
-        target = class_name(cell.method.target_class, cell.trained)
+        target = class_name(cell.target_class, cell.trained)
         heading = [str(target if axis == "target_class" else cell.swept[axis]) for axis in axes]
         result = Result.load(store.result_path(cell.id)) if store.has(cell.id) else None
         columns.append((heading, [_entry(cell, result, i) for i in range(len(originals))]))
@@ -200,6 +168,8 @@ def _entry(cell: Cell, result: Result | None, i: int) -> tuple[np.ndarray | None
         return None, ["failed", ""]
     if not result.found[i]:
         return None, ["not found", ""]
+    if result.unchanged[i]:
+        return result.x[i], ["unchanged", ""]
     return result.x[i], [" → ".join(map(str, _change(cell, result, i))), f"L1={result.l1[i]:.1f}"]
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.services import packages, postgres, ray_cluster, slurm
+from tests.services import other_environment, packages, postgres, ray_cluster, slurm
 from tests.services.daemon import NotStarted, end, running
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +59,7 @@ def prepare(folder: Path) -> None:
     environment: dict[str, str] = {}
     for service in SERVICES:
         environment |= service.configure(folder, ports)
+    environment |= other_environment.make(folder)
     written = folder / "environment"
     written.touch(0o600)
     written.write_text("".join(f"{key}={value}\n" for key, value in environment.items()))

@@ -14,13 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-import psycopg2
 import pytest
 from mlflow import MlflowClient
-from playwright.sync_api import Locator, Page, expect, sync_playwright
 
+from tests.services.conftest import missing
 from tests.services.mlflow_server import serving
 from tests.workflow.conftest import SMALL, SWEEP
+
+try:
+    import psycopg2
+    from playwright.sync_api import Locator, Page, expect, sync_playwright
+except ModuleNotFoundError as error:
+    missing(f"{error.name} is not installed; `make services` does it")
 
 pytestmark = pytest.mark.service
 

@@ -49,6 +49,8 @@ def assert_refused(repository, told, *arguments, **environment):
         ("launch.without_gpu: input should be 'fail' or 'cpu'", ["launch.without_gpu=wait"]),
         ("--config-dir: ", ["--config-dir", "absent"]),
         ("search.speed: no such option", ["search.speed=1"]),
+        ("an interval has no values to run", ["-m", "search.lam_init=interval(0.1,1)"]),
+        ("hydra/sweeper", ["-m", "hydra/sweeper=optuna", "search.lam_init=0.1,1"]),
         ("data.colour: no such option", ["+data.colour=1"]),
         ("Could not find 'sweep/nothing'", ["+sweep=nothing"]),
         ("data.path: is missing", ["data=npz"]),

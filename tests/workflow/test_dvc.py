@@ -52,4 +52,4 @@ def test_experiments_vary_a_parameter_and_show_what_came_of_it(swept, tmp_path):
     assert (wider["search.lam_init"], before["search.lam_init"]) == (0.2, 0.1)
     assert wider["l1"] == repository.table()["l1"].item() != before["l1"]
     assert repository.run("dvc", "plots", "show", "--out", "plots").returncode == 0
-    assert "Confusion" in (repository.path / "plots/index.html").read_text()
+    assert "confusion.png" in (repository.path / "plots/index.html").read_text()

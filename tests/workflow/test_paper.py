@@ -33,7 +33,7 @@ def accepted(swept, tmp_path_factory) -> Repository:
 def test_every_number_and_figure_can_be_traced(accepted):
     folder = accepted.path / "artifacts/paper"
     traced = json.loads((folder / "manifest.json").read_text())["cf_mnist"]
-    files = {"findings.csv", "findings.tex", "tables/cells.tex", "figures/confusion.pdf", "figures/confusion.png"}
+    files = {"findings.csv", "findings.tex", "tables/cells.tex", "figures/confusion.pdf", "plots/confusion.png"}
     assert files <= traced["files"].keys() and all((folder / "cf_mnist" / name).is_file() for name in traced["files"])
     assert traced["files"]["figures/confusion.pdf"] == list(traced["cells"])
     table = accepted.table().set_index("cell")
@@ -66,7 +66,7 @@ def test_another_version_in_the_lock_file_is_named(accepted, tmp_path):
     lock.write_text(lock.read_text().replace("\nrich==", "\nrich==0."))
     done = run(repository)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "within the tolerances" in done.stdout and "without effect: versions: rich: " in done.stdout
+    assert "within the tolerances" in done.stdout and "differs: versions: rich: " in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def a_pixel(repository: Repository) -> tuple[str, ...]:
 
 
 def a_line(repository: Repository) -> tuple[str, ...]:
-    source = repository.path / "cfx/wachter.py"
+    source = repository.path / "cfx/methods/wachter.py"
     source.write_text(source.read_text().replace("_NARROW = 0.01", "_NARROW = 0.5"))
     return ()
 
@@ -106,9 +106,9 @@ def a_line(repository: Repository) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (a_seed, "cause: cf_mnist: seed: 0 became 1"),
-        (a_pixel, "cause: cf_mnist: data: "),
-        (a_line, "cause: code: cfx/wachter.py: "),
+        (a_seed, "differs: cf_mnist: seed: 0 became 1"),
+        (a_pixel, "differs: cf_mnist: data: "),
+        (a_line, "differs: code: cfx/methods/wachter.py: "),
     ],
 )
 def test_one_thing_that_is_changed_is_named_as_the_cause(accepted, tmp_path, change, named):

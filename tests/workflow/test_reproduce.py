@@ -40,7 +40,7 @@ def test_the_commands_say_what_cannot_be_guessed(repository):
 
 
 def test_a_changed_line_of_the_search_is_named_as_the_cause(repository):
-    source, record = repository.path / "cfx/wachter.py", a_cell(repository)
+    source, record = repository.path / "cfx/methods/wachter.py", a_cell(repository)
     source.write_text(source.read_text() + "\nUNUSED = 1\n")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "commit", "-qm", "change", "cfx"], cwd=repository.path, check=True)

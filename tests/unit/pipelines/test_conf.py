@@ -7,18 +7,18 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from pipelines.config.compose import UPSTREAM
-from pipelines.config.schema import METHODS
+from cfx import methods
+from pipelines.config.axes import UPSTREAM
 
 CONF = Path(__file__).parents[3] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", methods.names())
 def test_the_library_and_the_configuration_have_the_same_defaults(name):
     configured = yaml.safe_load((CONF / "search" / f"{name}.yaml").read_text())
     assert configured.pop("method") == name
-    defaults = asdict(METHODS[name]())
+    defaults = asdict(methods.get(name)())
     assert {key: defaults[key] for key in configured} == configured | {
         "feature_range": tuple(configured["feature_range"])
     }

@@ -14,6 +14,7 @@ MADE = {
     "counterfactuals": {"target_class=1": "abc"},
     "findings": {"all: l1": 10.0, "all: runtime_s": 1.0},
     "sizes": {"all: l1": 100, "all: runtime_s": 100},
+    "unchanged": 0,
 }
 TOLERANCES = {"l1": {"relative": 0.2}}
 
@@ -60,15 +61,17 @@ def test_elsewhere_a_number_over_few_counterfactuals_has_more_room(size, room):
         assert counting(changed("findings", **{"all: l1": 10 + sign * room * 1.01}), elsewhere) == ["all: l1"]
 
 
-@pytest.mark.parametrize(
-    ("l1", "place", "label"),
-    [(10.0, {}, "without effect"), (11.0, {"versions": {}}, "small effect"), (13.0, {"versions": {}}, "cause")],
-)
-def test_what_differs_is_said_to_be_the_cause_of_as_much_as_there_is(capsys, l1, place, label):
-    made = changed("parameters", seed="1") | {"findings": {"all: l1": l1, "all: runtime_s": 1.0}}
-    then = expected(**place)
-    expectation.tell(expectation.compare({"one": made}, then), {"one": made}, then)
-    assert f"\n{label}: one: seed: 0 became 1\n" in capsys.readouterr().out
+def test_what_it_came_from_is_told_where_it_differs_whether_or_not_a_number_does(capsys):
+    made = changed("parameters", seed="1")
+    expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
+    assert "equal bit for bit" in (said := capsys.readouterr().out)
+    assert "\ndiffers: one: seed: 0 became 1\n" in said
+
+
+def test_rows_that_are_in_no_number_are_told(capsys):
+    made = MADE | {"unchanged": 93}
+    expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
+    assert "93 rows were left out: their instance already is in the target class\n" in capsys.readouterr().out
 
 
 def test_a_cell_that_is_gone_or_new_counts_everywhere():

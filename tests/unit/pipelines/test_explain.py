@@ -1,17 +1,16 @@
 """Cells of one job as one batch: what may be searched together, and what comes of a batch in which one cell fails."""
 
-import pandas as pd
 import pytest
 
 from cfx import PrimalDual, Wachter
 from pipelines.cells import store
 from pipelines.cells.paths import LATEST
-from pipelines.cells.plan import Cell
 from pipelines.stages import explain
+from tests.unit.pipelines.made import cell as made_cell
 
 
 def cell(name, method, instances=(0, 1)):
-    return Cell(name, {}, {"target_class": method.target_class}, method, instances, LATEST)
+    return made_cell(name, {}, {"target_class": method.target_class}, method, instances, LATEST)
 
 
 def test_cells_that_differ_by_what_a_row_may_have_of_its_own_are_one_batch():
@@ -44,14 +43,6 @@ def test_of_a_batch_that_fails_the_cells_that_can_be_computed_are(tmp_path, monk
     assert computed == ["a", "c"]
     failure = store.failure("bad")
     assert failure["error"] == "ValueError: no" and "Traceback" in failure["traceback"]
-
-
-def test_an_axis_whose_values_are_lists_is_a_column_of_text(monkeypatch):
-    monkeypatch.setattr(store, "table", lambda cell: pd.DataFrame({"cell": [cell] * 3, "l1": 1.0}))
-    one = Cell("a", {"seed": 1, "model.bounds": [0, 1]}, {}, Wachter(), (0, 1, 2), LATEST)
-    rows = explain.table(one)
-    assert rows.columns.tolist() == ["cell", "seed", "model.bounds", "l1"]
-    assert rows["model.bounds"].tolist() == ["[0, 1]"] * 3 and rows["seed"].tolist() == [1] * 3
 
 
 def test_an_interrupt_is_no_failure(tmp_path, monkeypatch):

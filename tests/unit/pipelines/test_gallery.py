@@ -5,7 +5,6 @@ import itertools
 import pandas as pd
 import pytest
 
-from cfx.methods import Wachter
 from pipelines.cells.paths import LATEST
 from pipelines.cells.plan import Cell
 from pipelines.reporting import gallery
@@ -14,8 +13,10 @@ from pipelines.reporting import gallery
 def sweep_of(cells: int, classes: list[int]) -> tuple[list[Cell], pd.DataFrame]:
     """Cells over one instance for each of `classes`, and their table."""
     instances = tuple(range(len(classes)))
-    sweep = [Cell(str(i), {}, {"lam_init": i}, Wachter(lam_init=i + 1), instances, LATEST) for i in range(cells)]
-    parts = [pd.DataFrame({"cell": cell.id, "original_class": classes, "label": classes}) for cell in sweep]
+    search = {"method": "wachter", "target_class": "other"}
+    sweep = [Cell(str(i), {}, {"lam_init": i}, search, instances, LATEST, {}) for i in range(cells)]
+    rows = pd.DataFrame({"instance": instances, "original_class": classes, "label": classes, "unchanged": False})
+    parts = [rows.assign(cell=cell.id) for cell in sweep]
     return sweep, pd.concat(parts, ignore_index=True)
 
 
@@ -59,9 +60,16 @@ def test_a_cell_without_a_result_is_not_shown() -> None:
     assert gallery.chosen(sweep, table[:0]) == []
 
 
+def test_what_was_not_changed_is_not_shown() -> None:
+    sweep, table = sweep_of(2, [1, 2])
+    table.loc[(table["cell"] == "1") & (table["instance"] == 0), "unchanged"] = True
+    assert [(place, cell.id) for place, cell in gallery.chosen(sweep, table)] == [(0, "0"), (1, "0"), (1, "1")]
+
+
 def test_a_file_is_of_the_cell_that_it_shows_where_the_name_of_one_ends_in_that_of_another() -> None:
     swept = ({"target_class": 1}, {"a_target_class": 1})
-    sweep = [Cell(str(i), {}, values, Wachter(), (5,), LATEST) for i, values in enumerate(swept)]
+    search = {"method": "wachter", "target_class": "other"}
+    sweep = [Cell(str(i), {}, values, search, (5,), LATEST, {}) for i, values in enumerate(swept)]
     files = gallery.files([(0, cell) for cell in sweep])
     assert {name: cell.id for name, cell in files.items()} == {
         "instance=5_target_class=1.png": "0",

@@ -1,50 +1,22 @@
-"""What is in a cell's identity and what DVC watches."""
+"""The plan of a sweep: its cells, and the file by which jobs know them."""
 
-import ast
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-import cfx
 from cfx import models
 from pipelines.cells import plan
 from pipelines.cells.paths import LATEST
-from pipelines.cells.plan import CELL_CODE
-from pipelines.config import schema
+from pipelines.cells.plan import Plan
+from pipelines.config.parameters import from_config
 from tests.unit.pipelines.test_schema import raw
 
-ROOT = Path(__file__).parents[3]
-# What fills no cell: the words of an error, where a file is written.
-ASIDE = {"errors", "files"}
 
-
-def imported(module: str) -> set[str]:
-    """The modules of cfx that a module of cfx stands on, itself among them."""
-    tree = ast.parse(Path(cfx.__file__).with_name(f"{module}.py").read_text())
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "cfx":
-            named = [alias.name for alias in node.names] if node.module == "cfx" else [node.module.split(".")[1]]
-            names |= {name for name in named if Path(cfx.__file__).with_name(f"{name}.py").exists()}
-    return {module}.union(*map(imported, names))
-
-
-def test_all_code_that_fills_a_cell_is_in_its_identity():
-    assert (imported("search") | imported("metrics")) - ASIDE == set(CELL_CODE)
-
-
-def test_dvc_watches_the_code_that_its_stages_run():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert {f"cfx/{module}.py" for module in CELL_CODE} <= set(stages["explain"]["deps"])
-    for stage in stages.values():
-        assert all((ROOT / path).exists() for path in stage["deps"] if not path.startswith("artifacts/"))
-        assert f"{stage['cmd'].split()[-1].replace('.', '/')}.py" in stage["deps"]
-
-
-def test_a_cell_is_of_the_classifier_that_it_was_planned_for_and_of_no_later_one(tmp_path, monkeypatch):
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Data with one test instance, a seven, and files in place of models."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(models, "sha256", Path.read_text)
     LATEST.oracle.parent.mkdir(parents=True)
@@ -52,8 +24,37 @@ def test_a_cell_is_of_the_classifier_that_it_was_planned_for_and_of_no_later_one
         path.write_text("first")
     LATEST.data_card.write_text(json.dumps({"classes": 10, "sha256": "0"}))
     np.savez(LATEST.data, y_test=np.array([7]))
-    (cell,) = plan.of_sweep(schema.from_config(raw(), {}))
-    assert plan.identity(cell)["model"] == "first"
+
+
+def test_a_cell_is_of_the_classifier_that_it_was_planned_for_and_of_no_later_one(trained):
+    (cell,) = plan.of_sweep(from_config(raw(), {}))
+    assert plan.deciding(cell)["model"] == "first"
     LATEST.model.write_text("second")
     with pytest.raises(RuntimeError, match="were changed meanwhile"):
-        plan.identity(cell)
+        plan.deciding(cell)
+
+
+def test_values_that_mean_the_same_make_the_same_cell(trained):
+    one, other = (
+        plan.of_sweep(from_config(raw(search={"target_class": target, "lam_init": lam}), {}))[0]
+        for target, lam in ((3, 1), ("3", 1.0))
+    )
+    assert one == other
+
+
+def test_a_job_reads_the_plan_that_the_driver_wrote(trained):
+    searches = [{"method": "wachter"}, {"method": "nearest_neighbour"}]
+    params = from_config(raw(), {"search": searches, "lam_init": [0.1, 0.2]})
+    written = Plan(params, plan.of_sweep(params))
+    plan.write(Path("plan.json"), written)
+    read = plan.read(Path("plan.json"))
+    assert read.params == written.params and [cell.id for cell in read.cells] == [cell.id for cell in written.cells]
+    for cell, again in zip(written.cells, read.cells, strict=True):
+        assert again.method == cell.method and again.trained == cell.trained and again.instances == cell.instances
+        assert plan.deciding(again) == plan.deciding(cell)
+
+
+def test_a_cell_is_named_by_the_axes_that_its_method_has(trained):
+    searches = [{"method": "wachter"}, {"method": "nearest_neighbour"}]
+    cells = plan.of_sweep(from_config(raw(), {"search": searches, "lam_init": [0.1]}))
+    assert [cell.name for cell in cells] == ["method=wachter, lam_init=0.1", "method=nearest_neighbour"]

@@ -2,7 +2,6 @@
 
 import pytest
 
-from cfx import Wachter
 from pipelines.cells import store
 from pipelines.cells.paths import LATEST
 from pipelines.cells.plan import Cell
@@ -10,7 +9,7 @@ from pipelines.progress import following
 from tests.unit.pipelines.test_store import MEASURES, result
 
 CELLS = [
-    Cell(name, {}, {"target_class": target}, Wachter(), (0,), LATEST)
+    Cell(name, {}, {"target_class": target}, {"method": "wachter", "target_class": target}, (0,), LATEST, {})
     for name, target in (("a", "same"), ("b", 1), ("c", 0))
 ]
 
@@ -31,6 +30,21 @@ def test_each_cell_that_ends_is_told_once(capsys):
         "target_class=dog [fox]: 7 → 1, 2.0 s",
         "target_class=same: failed: ValueError: [bold]no",
     ]
+
+
+def test_each_cell_that_ends_is_logged_once_and_what_cannot_be_logged_costs_a_line(capsys):
+    logged = []
+
+    def log(cell):
+        logged.append(cell.id)
+        if cell.id == "b":
+            raise ConnectionError("no server")
+
+    with following(CELLS, log):
+        store.keep("b", result(1.0), MEASURES, {"summary": "7 → 1", "seconds": 2.04})
+        store.keep_failure("a", {"error": "ValueError: no"})
+    assert sorted(logged) == ["a", "b"]
+    assert "target_class=dog [fox]: is not logged yet (no server)" in capsys.readouterr().out.splitlines()
 
 
 def test_what_a_killed_run_left_is_forgotten(capsys):

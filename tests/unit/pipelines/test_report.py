@@ -6,8 +6,11 @@ import base64
 import io
 import json
 import re
+import shutil
 import subprocess
+import sys
 import zipfile
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from PIL import Image
 from cfx.data import Dataset
 from cfx.errors import InputError
 from cfx.result import LambdaPath, Result
-from pipelines.cells import paths, plan, provenance, store
+from pipelines.cells import paths, plan, provenance, source, store
 from pipelines.config import schema
 from pipelines.reporting import gallery
 from pipelines.stages import report
@@ -102,7 +105,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[plan.Cell]:
     """The artefacts of a sweep of four cells over two instances, in a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
     # one chart of a measure is drawn as three are, in less time
-    monkeypatch.setattr(report, "_MEASURES", {"l1": "L1"})
+    monkeypatch.setattr(report, "_CHARTED", ("l1",))
     return write_artifacts()
 
 
@@ -146,29 +149,30 @@ def write_params(values: dict[str, object]) -> None:
     schema.PATH.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def counterfactuals(cell: plan.Cell, x_test: np.ndarray, found: bool = True) -> Result:
+def counterfactuals(cell: plan.Cell, x_test: np.ndarray, found: bool = True, unchanged: bool = False) -> Result:
     instance = np.array(cell.instances)
     n = len(instance)
     x = x_test[instance].copy()
-    if found:
+    if found and not unchanged:
         x[:, 0, 0] = 0.5
     change = np.abs(x - x_test[instance]).reshape(n, -1)
     one = np.ones(n)
     return Result(
-        method="wachter",
+        method=cell.search["method"],
         x=x,
         found=np.full(n, found),
+        unchanged=np.full(n, unchanged),
         probability=0.99 * one,
         cf_class=np.full(n, 1 if found else 2),
         original_class=np.full(n, 2),
-        target_class=np.full(n, str(cell.method.target_class)),
+        target_class=np.full(n, str(cell.target_class)),
         instance=instance,
         l1=change.sum(axis=1),
         l2=np.sqrt((change**2).sum(axis=1)),
         l0=(change > 1e-3).sum(axis=1),
         lam=0.1 * one if found else np.full(n, np.nan),
         lam_init=0.1 * one,
-        learning_rate=cell.method.learning_rate * one,
+        learning_rate=cell.search.get("learning_rate", np.nan) * one,
         iterations=np.full(n, 1234),
         runtime_s=0.25 * one,
         path=LambdaPath(
@@ -287,6 +291,19 @@ def test_the_charts_lie_beside_the_page_as_vector_files_with_their_fonts(usual: 
     assert all(b"/FontFile2" in content for content in drawn.values())
 
 
+def test_dvc_shows_the_charts_without_a_network(usual: Path, tmp_path: Path) -> None:
+    plots = yaml.safe_load((source.ROOT / "dvc.yaml").read_text())["plots"]
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"plots": plots}))
+    shutil.copytree(usual, tmp_path / paths.REPORT)
+    dvc = [sys.executable, "-m", "dvc"]
+    for arguments in (["init", "--no-scm", "-q"], ["plots", "show", "-q", "--out", "shown"]):
+        subprocess.run([*dvc, *arguments], cwd=tmp_path, check=True)
+    html = (tmp_path / "shown" / "index.html").read_text()
+    shown = {(tmp_path / "shown" / address).stat().st_size for address in re.findall(r'<img src="([^"]+)"', html)}
+    assert shown == {path.stat().st_size for path in (usual / "plots").iterdir()} and len(shown) == 10
+    assert "<script" not in html and "http" not in html
+
+
 def test_charts_are_drawn_for_a_light_and_for_a_dark_ground(usual: Path) -> None:
     light, dark = (
         {
@@ -315,8 +332,59 @@ def test_a_counterfactual_that_was_not_found_is_shown_as_that(sweep: list[plan.C
     assert page.rows[2] == ["1", "0.01", "0 / 2 (2 not)", *["-"] * 8, "0.50"]
     lost = [row for row in page.tables["counterfactuals"] if row[:3] == ["5", "1", "0.01"]]
     assert lost == [["5", "1", "0.01", "2", "not found", *["-"] * 7, "1234", "0.250"]]
-    assert page.html.count("no counterfactual: the instance, unchanged") == 2
+    assert page.html.count("no counterfactual: the instance itself") == 2
     assert "6 / 8" in page.html
+
+
+def of_methods(unchanged: bool) -> list[plan.Cell]:
+    """Two methods, of which one has no learning rate, to the classes 1 and 2; of the cells of class 2 none is changed.
+
+    unchanged: whether those of class 1 are not, either.
+    """
+    searches = [{"method": "wachter"}, {"method": "nearest_neighbour"}]
+    sweep = {"search": searches, "learning_rate": [0.1], "target_class": [1, 2]}
+    write_params(PARAMS | {"search": {}, "sweep": sweep})
+    cells = plan.of_sweep(schema.read())
+    results = []
+    for cell in cells:
+        result = counterfactuals(cell, x_of(), unchanged=unchanged or cell.target_class == 2)
+        results.append((cell, replace(result, original_class=np.array([2, 0]))))
+    collect(results)
+    return cells
+
+
+def test_what_was_not_changed_is_shown_as_that_and_is_in_no_number(sweep: list[plan.Cell]) -> None:
+    of_methods(unchanged=False)
+    page = made()
+    assert "4 / 4" in page.html and "4 rows were left out: their instance already is in the target class" in page.html
+    assert [row[:4] for row in page.rows[1:]] == [
+        ["1", "wachter", "0.1", "2 / 2"],
+        ["2", "wachter", "0.1", "0 / 0 + 2 unchanged"],
+        ["1", "nearest_neighbour", "-", "2 / 2"],
+        ["2", "nearest_neighbour", "-", "0 / 0 + 2 unchanged"],
+    ]
+    assert page.rows[2][4:-1] == ["-"] * 8
+    marked = [row for row in page.tables["counterfactuals"] if "unchanged" in row]
+    assert len(marked) == 4 and all(row[1] == "2" and row[7:-2] == ["-"] * 6 for row in marked)
+    # there is nothing to see of them
+    assert sum(image["alt"].startswith("counterfactual, ") for image in page.images) == 4
+    assert "no counterfactual: the instance itself" not in page.html
+
+
+def test_each_method_has_its_own_grid_from_class_to_class(sweep: list[plan.Cell]) -> None:
+    of_methods(unchanged=False)
+    html = made().html
+    assert html.index("<h3>wachter</h3>") < html.index("<h3>nearest_neighbour</h3>")
+    drawn = {path.stem for path in (paths.REPORT / "figures").glob("*.pdf")}
+    assert {"examples_wachter", "examples_nearest_neighbour"} <= drawn and "l1_by_learning_rate" not in drawn
+    assert "l1_by_method" in drawn
+
+
+def test_a_sweep_in_which_nothing_was_changed_has_a_report(sweep: list[plan.Cell]) -> None:
+    of_methods(unchanged=True)
+    page = made()
+    assert "0 / 0" in page.html and "8 rows were left out" in page.html
+    assert "nan" not in re.sub(r'"data:[^"]*"', "", page.html)
 
 
 def test_a_cell_without_a_result_is_shown_as_failed_with_its_reason(sweep: list[plan.Cell]) -> None:
@@ -376,7 +444,7 @@ def test_a_long_table_is_cut_and_says_where_the_rest_is(
     monkeypatch.setattr(report, "ROWS", 3)
     page = made()
     assert len(page.tables["counterfactuals"]) == 1 + 3
-    assert "3 of the 8 asked for" in page.html
+    assert "3 of 8" in page.html
     assert len(pd.read_csv(paths.REPORT / "tables" / "counterfactuals.csv")) == 8
 
 

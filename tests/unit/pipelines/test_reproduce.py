@@ -50,8 +50,9 @@ def keep(**changes: Any) -> None:
         **{"swept": {}, "versions": {"python": "3.0", "numpy": "2.0"}, "identity": {"data": "d", "code": "c0de"}},
         "params": compose.compose([]).params.model_dump(mode="json"),
     }
+    record |= changes
     paths.RESULTS.mkdir(parents=True)
-    (paths.RESULTS / "one.json").write_text(json.dumps(record | changes))
+    (paths.RESULTS / "one.json").write_text(json.dumps({"search": record["params"]["search"]} | record))
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

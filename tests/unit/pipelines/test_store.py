@@ -14,7 +14,16 @@ def result(l1: float) -> Result:
     classes = {key: np.array([1]) for key in ("cf_class", "original_class", "instance", "iterations")}
     path = LambdaPath(**{key: np.zeros(0) for key in ("row", "x", "lam", "probability", "cf_class", "l1")})
     x, text = np.zeros((1, 2), np.float32), np.array(["other"])
-    return Result(method="wachter", x=x, found=np.array([True]), target_class=text, path=path, **numbers, **classes)
+    return Result(
+        method="wachter",
+        x=x,
+        found=np.array([True]),
+        unchanged=np.array([False]),
+        target_class=text,
+        path=path,
+        **numbers,
+        **classes,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +36,7 @@ def test_a_kept_cell_is_there_whole(folder):
     store.keep("a", result(1.0), MEASURES, {"host": "here"})
     assert store.has("a") and not store.has("b")
     assert Result.load(store.result_path("a")).l1 == [1.0] and store.record("a") == {"host": "here"}
-    row = store.table("a").iloc[0]
+    row = store.table("a", {}).iloc[0]
     assert row.index[0] == "cell" and row[["cell", "l1", "im1", "oracle"]].tolist() == ["a", 1.0, 0.5, 1.0]
     assert [path.name for path in (folder / "cells").iterdir()] == ["a"]
 
@@ -53,3 +62,10 @@ def test_a_failure_is_remembered_until_there_is_a_result():
     assert store.failure("a") == {"error": "boom"} and not store.has("a")
     store.keep("a", result(1.0), MEASURES, {})
     assert store.failure("a") is None
+
+
+def test_an_axis_whose_values_are_lists_is_a_column_of_text():
+    store.keep("a", result(1.0), MEASURES, {})
+    rows = store.table("a", {"seed": 1, "model.bounds": [0, 1]})
+    assert rows.columns.tolist()[:3] == ["cell", "seed", "model.bounds"]
+    assert rows["model.bounds"].tolist() == ["[0, 1]"] and rows["seed"].tolist() == [1]

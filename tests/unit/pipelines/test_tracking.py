@@ -16,13 +16,14 @@ import pytest
 from mlflow.utils.validation import MAX_EXPERIMENT_TAG_VAL_LENGTH
 from PIL import Image
 
+from cfx import Wachter
 from cfx.data import Dataset
 from cfx.errors import InputError
-from cfx.methods import Wachter
 from cfx.result import LambdaPath, Result
 from pipelines.cells import paths, store
 from pipelines.cells.plan import Cell
 from pipelines.tracking import client, content, view
+from tests.unit.pipelines.made import cell as made_cell
 
 WHEN = "2026-01-01T00:00:00.000+00:00"
 
@@ -51,11 +52,14 @@ def made(target_class: int | str, instances: tuple[int, ...], found: list[bool],
     """A finished cell in the store."""
     n = len(instances)
     name = f"{target_class}-{len(instances)}"
-    cell = Cell(name, {}, {"target_class": target_class}, Wachter(target_class=target_class), instances, paths.LATEST)
+    cell = made_cell(
+        name, {}, {"target_class": target_class}, Wachter(target_class=target_class), instances, paths.LATEST
+    )
     result = Result(
         method="wachter",
         x=np.zeros((n, 4, 4, 1), np.float32),
         found=np.array(found),
+        unchanged=np.full(n, False),
         probability=np.where(found, 0.99, 0.3),
         cf_class=np.where(found, 1, 2),
         original_class=np.full(n, 2),
@@ -109,7 +113,7 @@ def test_the_table_of_a_cell_is_complete_and_one_that_mlflow_shows_as_a_table(da
     run = child(database, parent, cell)
     table = database.client.load_table(database.experiment_id, client.TABLE, [run.info.run_id])
     # JSON does not tell the text 1 from the number
-    kept = store.table(cell.id).assign(target_class=1)
+    kept = store.table(cell.id, {}).assign(target_class=1)
     pd.testing.assert_frame_equal(table, kept, check_dtype=False)
     assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": client.TABLE, "type": "table"}]
 
@@ -157,7 +161,7 @@ def test_eight_processes_log_to_one_database_at_once(database, parent):
 
 
 def test_the_links_lead_to_the_runs_that_there_are(database, parent):
-    done, absent = made(1, (4,), [True], [1]), Cell("absent", {}, {}, Wachter(), (4,), paths.LATEST)
+    done, absent = made(1, (4,), [True], [1]), made_cell("absent", {}, {}, Wachter(), (4,), paths.LATEST)
     run = child(database, parent, done)
     runs = f"http://127.0.0.1:5000/#/experiments/{database.experiment_id}/runs"
     links = client.links(database, parent, [done, absent])
@@ -171,7 +175,9 @@ def test_the_contact_sheet_has_a_row_an_instance_and_a_column_a_cell():
     sweep = [made(target, (4, 2), [True, target != 2], [1, 1]) for target in range(3)]
     few = content.contact_sheet(sweep)
     assert isinstance(few, Image.Image)
-    more = content.contact_sheet([*sweep, Cell("absent", {}, {"target_class": 9}, Wachter(), (4, 2), paths.LATEST)])
+    more = content.contact_sheet(
+        [*sweep, made_cell("absent", {}, {"target_class": 9}, Wachter(), (4, 2), paths.LATEST)]
+    )
     assert more.width > few.width and more.height == few.height
     longer = content.contact_sheet([made(target, (4, 2, 5), 3 * [True], [1, 1, 1]) for target in range(3)])
     assert longer.width == few.width and longer.height > few.height

@@ -8,6 +8,7 @@ from cfx.data import Dataset
 from cfx.errors import InputError
 from pipelines.cells import paths
 from pipelines.config import schema
+from pipelines.config.parameters import from_config
 from pipelines.stages import train
 from tests.unit.pipelines.test_schema import raw
 
@@ -26,7 +27,7 @@ def trained(threshold: float, **section) -> None:
     model.set_weights([np.array([[50.0]]), np.array([-50.0 * threshold])])
     model.save("mine.keras")
     given = {"name": "keras", "path": "mine.keras", "sha256": None, "module_sha256": None, "safe_mode": True}
-    schema.write(schema.from_config(raw() | {"model": given | section}, {}))
+    schema.write(from_config(raw() | {"model": given | section}, {}))
     train.main()
 
 

@@ -74,6 +74,17 @@ def test_every_kind_gives_the_same_probabilities_and_gradients(kind, rows):
     np.testing.assert_allclose(gradient, expected, atol=2e-3 if "predict_fn" in kind else 1e-5)
 
 
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("rows", [0, 1, 20])
+def test_every_kind_gives_arrays_of_logits_and_of_their_weighted_gradients(kind, rows):
+    # weights that sum to 0, for logits are known up to a constant of each row
+    weights = np.random.default_rng(1).normal(size=(rows, 3)) @ (np.eye(3) - 1 / 3)
+    model = MODELS[kind]()
+    logits, gradient = Classifier(model, X).logits_and_gradient(X[:rows], weights, batch_size=7)
+    np.testing.assert_allclose(tf.nn.softmax(logits), PROBABILITIES[:rows], rtol=1e-5)
+    np.testing.assert_allclose(gradient, weights @ WEIGHTS.T, atol=5e-3 if "predict_fn" in kind else 1e-5)
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", None])
 def test_one_unit_means_two_classes(activation):
     model = keras.Sequential([dense(1, activation, WEIGHTS[:, :1])])
@@ -91,7 +102,7 @@ def test_margins_do_not_saturate_where_the_softmax_does(kind):
     model = MODELS[kind]()
     model.set_weights([1000 * WEIGHTS])
     classifier = Classifier(model, X)
-    assert (classifier.probabilities(X).max(axis=1) > 1 - 1e-6).any()
+    assert (classifier.probabilities(X).max(axis=1) == 1).any()
     logits, gradient = logits_and_gradient(classifier, X, lambda logits: logits[:, 1] - logits[:, 0])
     np.testing.assert_allclose(logits, 1000 * X @ WEIGHTS, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(gradient, np.tile(1000 * (WEIGHTS[:, 1] - WEIGHTS[:, 0]), (20, 1)), rtol=1e-5)
@@ -141,8 +152,9 @@ def test_an_explicit_kind_of_output_is_obeyed(model):
     ],
 )
 def test_what_is_no_classifier_is_refused(model, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         Classifier(model, X)
+    assert str(caught.value).isprintable()
 
 
 def test_a_model_that_cannot_be_compiled_is_refused():
@@ -166,6 +178,7 @@ def test_a_classifier_does_not_keep_its_model_alive():
     model = MODELS["softmax"]()
     classifier, alive = Classifier(model, X), weakref.ref(model)
     logits_and_gradient(classifier, X, tf.reduce_sum)
+    classifier.logits_and_gradient(X, np.ones((20, 3)), batch_size=20)
     del model
     gc.collect()
     assert alive() is None

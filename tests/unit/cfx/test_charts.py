@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from cfx import charts
+from cfx.palette import look
 
 INK = "#123456"
 
@@ -65,7 +66,7 @@ def test_a_history_shows_both_splits_over_the_epochs() -> None:
 
 
 def table(**columns: list) -> pd.DataFrame:
-    return pd.DataFrame(columns)
+    return pd.DataFrame({"method": "wachter"} | columns)
 
 
 def labels(figure: Figure) -> list[str]:
@@ -118,12 +119,39 @@ def test_what_has_no_value_keeps_its_place_on_the_axis() -> None:
     assert [at for at, _ in medians(figure)[0]] == [0, 2]
 
 
-def test_groups_stand_beside_each_other_in_colours_of_their_own() -> None:
+def looks(figure: Figure) -> dict[str, tuple[str, str]]:
+    """The colour and the mark of each group."""
+    return {line.get_label(): (line.get_color(), line.get_marker()) for line in figure.axes[0].lines}
+
+
+def test_a_method_looks_the_same_whatever_stands_beside_it() -> None:
+    alone = table(c=["0", "1"], method=["wachter"] * 2, l1=[1.0, 2.0], found=[True, False])
+    beside = pd.concat([alone, *(alone.assign(method=name) for name in ("a_first", "primal_dual", "zebra"))])
+    drawn = looks(charts.spread_figure(beside, "c", "l1", "L1", INK))
+    assert looks(charts.spread_figure(alone, "c", "l1", "L1", INK)) == {"wachter": drawn["wachter"]}
+    assert looks(charts.validity_figure(beside, "c", INK)) == drawn
+    assert looks(charts.spread_figure(beside, "method", "l1", "L1", INK)) == drawn
+    # those that earlier reports had
+    assert (drawn["wachter"][0], drawn["primal_dual"][0]) == ("#d55e00", "#1f83c6")
+
+
+def test_names_that_share_a_colour_have_other_marks() -> None:
+    looked = [look(f"method {i}") for i in range(1000)]
+    assert len(set(looked)) == 60 and len({colour for colour, _ in looked}) == 10
+
+
+def test_one_method_needs_no_legend_nor_does_an_axis_that_names_them() -> None:
+    rows = table(c=["0", "1"], method=["a", "b"], l1=[1.0, 2.0])
+    assert charts.spread_figure(rows, "c", "l1", "L1", INK).legends
+    assert not charts.spread_figure(rows, "method", "l1", "L1", INK).legends
+    assert not charts.spread_figure(table(c=["0"], l1=[1.0]), "c", "l1", "L1", INK).legends
+
+
+def test_groups_stand_beside_each_other() -> None:
     rows = table(c=["0", "0", "1", "1"], method=["b", "a", "b", "a"], l1=[4.0, 1.0, 5.0, 2.0])
-    figure = charts.spread_figure(rows, "c", "l1", "L1", INK, by="method")
+    figure = charts.spread_figure(rows, "c", "l1", "L1", INK)
     (a, b), lines = medians(figure), figure.axes[0].lines
     assert [line.get_label() for line in lines] == ["a", "b"]
-    assert lines[0].get_color() != lines[1].get_color()
     assert [value for _, value in a] == [1, 2] and [value for _, value in b] == [4, 5]
     assert -0.5 < a[0][0] < 0 < b[0][0] < 0.5 < a[1][0] < 1 < b[1][0] < 1.5
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
@@ -161,6 +189,16 @@ def test_a_matrix_of_classes_says_the_median_and_how_many_were_found() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["3", "7"]
 
 
+def test_matrices_that_are_compared_have_one_scale_of_colours() -> None:
+    one, two = (pd.DataFrame([[value, 1.0]] * 2) for value in (2.0, 8.0))
+    counts = pd.DataFrame([[1, 1]] * 2)
+    scales = [
+        charts.class_figure(median, counts, counts, "L1", INK, full=8.0).axes[0].images[0].get_clim()
+        for median in (one, two)
+    ]
+    assert scales == [(0, 8), (0, 8)]
+
+
 def test_a_matrix_in_which_nothing_was_found_has_the_counts_alone() -> None:
     nothing, none, asked = (pd.DataFrame([[value] * 2] * 2) for value in (np.nan, 0, 3))
     axes = charts.class_figure(nothing, none, asked, "L1", INK).axes[0]
@@ -183,7 +221,7 @@ def test_a_mosaic_shows_each_picture_at_its_place_and_a_cross_where_there_is_non
 
 def test_a_chart_of_many_counterfactuals_is_a_small_file() -> None:
     random = np.random.default_rng(0)
-    rows = pd.DataFrame({"c": random.integers(0, 10, 20_000).astype(str), "l1": random.lognormal(size=20_000)})
+    rows = table(c=random.integers(0, 10, 20_000).astype(str), l1=random.lognormal(size=20_000))
     file = io.BytesIO()
     charts.spread_figure(rows, "c", "l1", "L1", INK).savefig(file, format="svg", dpi=200)
     assert len(file.getvalue()) < 500_000

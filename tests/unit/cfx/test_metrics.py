@@ -16,6 +16,7 @@ def result(x, cf_class, original_class, found=True):
         method="wachter",
         x=np.asarray(x, np.float32),
         found=np.broadcast_to(found, n),
+        unchanged=np.zeros(n, bool),
         cf_class=np.broadcast_to(cf_class, n),
         original_class=np.broadcast_to(original_class, n),
         target_class=np.full(n, "other"),

@@ -1,0 +1,133 @@
+"""What a step of any method learns where its rows stand: the point, the nearest counterfactual so far, and the path.
+
+These are the parts of a step that all methods have in common: one forward and one gradient pass, whether x is a
+counterfactual, the one of least L1 so far, the steps taken, and that the model gives numbers.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from cfx.classifier import Classifier
+from cfx.method import StepMethod
+from cfx.point import Best, Point, Row, along, target_probability
+
+# In the search a point is met within this share of tol, since the caller's model may round otherwise in another batch.
+_SURE = 0.999
+# Rough logits that are within so many times tol may be exact ones within tol.
+_ROUGH = 3
+
+
+class Met(NamedTuple):
+    """The path of the first rows, by row and place; one more slot takes what is not to be kept."""
+
+    x: tf.Tensor
+    """(rows * places + 1, *shape)."""
+    lam: tf.Tensor
+    """(rows * places + 1,), NaN where none was met."""
+
+
+def no_path(path_rows: int, places: int, shape: tuple[int, ...]) -> Met:
+    """The path of rows that have met nothing yet."""
+    slots = path_rows * places + 1
+    return Met(tf.zeros([slots, *shape]), tf.fill([slots], np.float32(np.nan)))
+
+
+def none_met(row: Row) -> Best:
+    """The best of rows that have not taken a step."""
+    count = tf.shape(row.x)[:1]
+    return Best(
+        row.x,
+        tf.fill(count, np.float32(np.inf)),
+        tf.fill(count, np.float32(np.nan)),
+        tf.zeros(count, tf.int32),
+        tf.fill(count, True),
+    )
+
+
+def evaluated(
+    classifier: Classifier, method: type[StepMethod], settings: SimpleNamespace, row: Row, state: Any
+) -> Point:
+    """What is known at `state.x`, after one forward and one gradient pass."""
+    x = state.x
+
+    # A function of its own: in the loop TensorFlow orders the operations as it happens, and where the gradient of a
+    # pooling layer comes before the layer oneDNN does not take it: the whole step then takes two thirds longer.
+    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+    def passes(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            logits = classifier.logits(x)
+            loss = method.loss(settings, row, state, logits)
+        return logits, tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    logits, gradient = passes(x)
+    change = x - row.x
+    l1 = tf.reduce_sum(tf.abs(change), axis=list(range(1, len(x.shape))))
+    return Point(x, change, logits, gradient, *_judged(settings, row, logits), l1)
+
+
+def confirmed(
+    point: Point,
+    classifier: Classifier,
+    settings: SimpleNamespace,
+    row: Row,
+    done: tf.Tensor,
+    best: Best,
+    is_xla: bool,
+) -> Point:
+    """A point from rough logits, with exact ones for the rows that may be nearer counterfactuals than any so far."""
+    is_near = tf.abs(point.probability - settings.target_proba) <= _ROUGH * settings.tol
+    doubtful = ~done & is_near & (point.l1 < best.l1)
+
+    def exact() -> tf.Tensor:
+        # XLA compiles for one number of rows, so it gets all of them
+        if is_xla:
+            return tf.where(doubtful[:, None], classifier.logits(point.x), point.logits)
+        rows = tf.where(doubtful)
+        logits = classifier.logits(tf.gather(point.x, rows[:, 0]))
+        return tf.tensor_scatter_nd_update(point.logits, rows, logits)
+
+    logits = tf.cond(tf.reduce_any(doubtful), exact, lambda: point.logits)
+    probability, hit = _judged(settings, row, logits)
+    return point._replace(logits=logits, probability=probability, hit=hit)
+
+
+def better(best: Best, state: Any, point: Point) -> Best:
+    """The best of rows, with this point where it is the nearest counterfactual yet."""
+    going = ~state.done
+    nearer = going & point.hit & (point.l1 < best.l1)
+    return Best(
+        tf.cond(tf.reduce_any(nearer), lambda: tf.where(along(nearer, point.x), point.x, best.x), lambda: best.x),
+        tf.where(nearer, point.l1, best.l1),
+        tf.where(nearer, state.lam, best.lam),
+        best.steps + tf.cast(going, tf.int32),
+        best.finite & (~going | tf.math.is_finite(point.probability + point.l1)),
+    )
+
+
+def followed(met: Met, row: Row, state: Any, point: Point, path_rows: tf.Tensor, places: tf.Tensor) -> Met:
+    """The path, with this point where it is the first counterfactual of its row at its place."""
+    is_followed = point.hit & ~state.done & (state.lam_step >= 0) & (row.index < path_rows)
+
+    def keep() -> Met:
+        last = path_rows * places
+        slot = tf.where(is_followed, row.index * places + state.lam_step, last)
+        slot = tf.where(tf.math.is_nan(tf.gather(met.lam, slot)), slot, last)
+        lam = tf.where(slot < last, state.lam, np.float32(np.nan))
+        return Met(
+            tf.tensor_scatter_nd_update(met.x, slot[:, None], point.x),
+            tf.tensor_scatter_nd_update(met.lam, slot[:, None], lam),
+        )
+
+    return tf.cond(tf.reduce_any(is_followed), keep, lambda: met)
+
+
+def _judged(settings: SimpleNamespace, row: Row, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """f_t, and whether it is near enough to what is wanted."""
+    probability = tf.cast(target_probability(logits, row.target), tf.float32)
+    return probability, tf.abs(probability - settings.target_proba) <= _SURE * settings.tol

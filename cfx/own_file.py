@@ -1,0 +1,139 @@
+"""The class in a user's file: loaded and checked in the process that runs it.
+
+It needs numpy alone, as `cfx.method` does, since the file may run in an environment without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from cfx.errors import InputError
+from cfx.method import Method
+
+# How long an exception's own message may be in ours, in characters.
+_MESSAGE = 500
+
+
+def source(module: Path) -> bytes:
+    """The bytes of a file. Raises InputError where it cannot be read."""
+    try:
+        return module.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"module: {module} cannot be read ({error.strerror}); give the path of a Python file"
+        ) from error
+
+
+def load(module: Path) -> type[Method]:
+    """The class of a file, imported into this process. Raises InputError where there is not exactly one."""
+    text = source(module)
+    # The last part of a module's name is that of its method, and one version of a file is imported once.
+    name = f"{__name__}.{hashlib.sha256(text).hexdigest()[:16]}.{module.stem}"
+    if name not in sys.modules:
+        try:
+            code = compile(text, str(module), "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+            raise InputError(f"module: {module.name}{line}: {getattr(error, 'msg', error)}") from error
+        loaded = ModuleType(name)
+        loaded.__file__ = str(module)
+        # A dataclass looks its module up there.
+        sys.modules[name] = loaded
+        try:
+            exec(code, vars(loaded))
+        except Exception as error:
+            del sys.modules[name]
+            advice = "; install it in the environment that runs the file" if isinstance(error, ImportError) else ""
+            raise InputError(f"module: {blame(error, module)}{advice}") from error
+    return _only_class(sys.modules[name], module)
+
+
+def make(
+    method: type[Method], module: Path, values: Mapping[str, Any], shared: Mapping[str, Any] | None = None
+) -> Method:
+    """A method with its hyperparameters. Raises InputError where one is unknown, missing, or refused by its class."""
+    known = hyperparameters(method)
+    if unknown := sorted(values.keys() - known):
+        raise InputError(
+            f"hyperparameters: {module.name} has no hyperparameter {unknown[0]!r}; it has {', '.join(known) or 'none'}"
+        )
+    # What configures a method may hold None for a value that still has to be given.
+    if missing := [name for name in known if name in _needed(method) and values.get(name) is None]:
+        raise InputError(f"hyperparameters: {module.name} needs a value of {missing[0]}, which has no default")
+    try:
+        return method(**(shared or {}), **values)
+    except ValueError as error:
+        raise InputError(f"hyperparameters: {one_line(str(error))}") from error
+    except Exception as error:
+        raise InputError(f"hyperparameters: {blame(error, module)}") from error
+
+
+def hyperparameters(method: type[Method]) -> dict[str, Any]:
+    """The defaults of a method's own fields by their names, None where a value has to be given."""
+    shared = {item.name for item in fields(Method)}
+    own = [item for item in fields(method) if item.init and item.name not in shared]
+    factories = {item.name: item.default_factory for item in own if item.default_factory is not MISSING}
+    defaults = {item.name: item.default for item in own if item.default is not MISSING}
+    return {item.name: factories[item.name]() if item.name in factories else defaults.get(item.name) for item in own}
+
+
+def plain(values: Mapping[str, Any], argument: str) -> dict[str, Any]:
+    """Values as JSON holds them, with numpy's numbers and arrays as plain ones. Raises InputError for other objects."""
+
+    def plain_value(value: Any) -> Any:
+        if isinstance(value, np.generic | np.ndarray):
+            return value.tolist()
+        what = one_line(repr(value))[:_MESSAGE]
+        raise InputError(f"{argument}: {what} is neither a number, a text, a list nor a mapping; give one of these")
+
+    made: dict[str, Any] = json.loads(json.dumps(dict(values), default=plain_value))
+    return made
+
+
+def blame(error: Exception, module: Path) -> str:
+    """An exception of a user's file in one line: which, why, and the line of the file that led to it."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(module)]
+    where = f"{module.name}, line {frames[-1].lineno}" if frames else module.name
+    return f"{where}: {type(error).__name__}: {one_line(str(error))[:_MESSAGE]}"
+
+
+def one_line(text: str) -> str:
+    """A text in one line, without characters that a terminal would obey."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _only_class(loaded: ModuleType, module: Path) -> type[Method]:
+    found = {
+        value
+        for value in vars(loaded).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == loaded.__name__
+    }
+    complete = [method for method in found if not inspect.isabstract(method)]
+    if len(complete) > 1:
+        names = ", ".join(sorted(method.__name__ for method in complete))
+        raise InputError(f"module: {module.name} has more than one method: {names}; leave one class in it")
+    for method in complete:
+        if "__dataclass_fields__" not in vars(method):
+            wanted = "@dataclass(frozen=True, kw_only=True)"
+            raise InputError(f"module: {method.__name__} in {module.name} is not a dataclass; write {wanted} above it")
+        method.name = module.stem
+        return method
+    for method in found:
+        missing = ", ".join(sorted(method.__abstractmethods__))
+        raise InputError(f"module: {method.__name__} in {module.name} is not complete; define {missing}")
+    raise InputError(f"module: {module.name} has no method; write a class that extends cfx.ArrayMethod")
+
+
+def _needed(method: type[Method]) -> set[str]:
+    return {item.name for item in fields(method) if item.default is MISSING and item.default_factory is MISSING}

@@ -1,0 +1,87 @@
+"""The measures that cells, sweeps and reports are compared by, and which counterfactuals they are taken over.
+
+A counterfactual of an instance that already was in its target class took no step, has an L1 of 0 and says nothing about
+the method that was asked for it. It stays in the table, is marked `unchanged`, and is in no measure: whatever shows one
+says how many were left out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import pandas as pd
+
+
+class Measure(NamedTuple):
+    """A number that cells and sweeps are compared by; for a cell of one instance it is that counterfactual's own."""
+
+    name: str
+    """MLflow's UI groups charts by what stands before the slash, and its compare page starts with the first name."""
+    column: str
+    """Of the table of counterfactuals."""
+    title: str
+    """The column at the head of a table or at the axis of a chart."""
+    statistic: str
+    """`median`, `mean` or `sum`."""
+    over: str
+    """`found`: the counterfactuals found; `searched`: all rows but those unchanged; `all`: those too."""
+    meaning: str
+
+
+MEASURES = (
+    Measure("l1", "l1", "L1", "median", "found", "distance from the instance, the sum of the absolute changes"),
+    Measure("probability", "probability", "probability", "median", "found", "of its class, by the classifier"),
+    Measure("runtime_s", "runtime_s", "runtime, s", "median", "searched", "seconds, the share of its batch"),
+    Measure(
+        "validity", "found", "share found", "mean", "searched", "share of the instances that have a counterfactual"
+    ),
+    Measure("quality/im1", "im1", "IM1", "median", "found", "below 1: more like its new class than like its old one"),
+    Measure("quality/im2", "im2", "IM2", "median", "found", "near 0: its class alone describes it as well as all data"),
+    Measure(
+        "quality/oracle", "oracle", "oracle", "mean", "found", "share that a second classifier puts into its class"
+    ),
+    Measure("quality/l2", "l2", "L2", "median", "found", "Euclidean length of the change"),
+    Measure("quality/l0", "l0", "L0", "median", "found", "features changed by more than 0.001"),
+    Measure("search/iterations", "iterations", "iterations", "median", "searched", "inputs given to the classifier"),
+    Measure("search/lam", "lam", "λ", "median", "found", "weight of the L1 distance at which it was met"),
+    Measure("search/runtime_s_total", "runtime_s", "runtime, s", "sum", "all", "seconds for all rows together"),
+    Measure("search/unchanged", "unchanged", "unchanged", "sum", "all", "left out: already in the target class"),
+)
+
+
+def title(column: str) -> str:
+    """What a column is called at the head of a table or at the axis of a chart."""
+    return next(measure.title for measure in MEASURES if measure.column == column)
+
+
+def changed(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that count: all but those whose instance already was in its target class."""
+    return table[~table["unchanged"].astype(bool)]
+
+
+def rows(table: pd.DataFrame, over: str) -> pd.DataFrame:
+    """The rows that a measure is taken over: `found`, `searched` or `all`, as `Measure.over` says."""
+    if over == "all":
+        return table
+    counted = changed(table)
+    return counted[counted["found"].astype(bool)] if over == "found" else counted
+
+
+def values(table: pd.DataFrame) -> dict[str, float]:
+    """The measures of rows of counterfactuals.parquet by their names, without those that no row has a value for."""
+    over = {name: rows(table, name) for name in ("found", "searched", "all")}
+    found = {
+        one.name: float(over[one.over][one.column].astype(float).agg(one.statistic))
+        for one in MEASURES
+        if one.column in table
+    }
+    return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def left_out(count: int) -> str:
+    """What a summary says of the rows that it leaves out; empty where there are none."""
+    if not count:
+        return ""
+    many, whose = (f"{count:,} rows were", "their") if count > 1 else ("1 row was", "its")
+    return f"{many} left out: {whose} instance already is in the target class"

@@ -1,0 +1,161 @@
+"""Everybody's method in one sweep: ours, a file of the user's, and what each costs when it is changed or fails."""
+
+import json
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from tests.workflow.conftest import ROOT, SMALL
+
+TARGET = "search.target_class=1"
+# What a method of the user's own has to do with, and no step method's options.
+OWN = tuple(option for option in SMALL if not option.startswith("search."))
+
+METHOD = """
+import os, sys, time
+from dataclasses import dataclass
+import numpy as np
+from cfx import ArrayMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(ArrayMethod):
+    size: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.size <= 1:
+            raise ValueError("size must be in (0, 1]")
+
+    def search(self, problem):
+        {body}
+        return problem.x
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(swept, tmp_path_factory):
+    """A clone with a trained model; the tests here use it one after the other."""
+    return swept.copy(tmp_path_factory.mktemp("methods") / "clone")
+
+
+def written(repository, name, body, source=METHOD):
+    (repository.path / f"{name}.py").write_text(source.replace("{body}", body))
+    return f"search.module={name}.py"
+
+
+def test_the_recipe_of_the_readme_gives_one_sweep_of_three_methods(repository):
+    recipe = re.search(r"```python\n# my_method\.py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (repository.path / "my_method.py").write_text(recipe[1])
+    arguments = ("-m", "search=wachter,primal_dual,own", "search.module=my_method.py", "search.size=0.02,0.05")
+    done = repository.run("pipelines.run", *arguments, TARGET, *SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = repository.table()
+    assert table["method"].tolist() == ["wachter", "primal_dual", "my_method", "my_method"]
+    assert table["found"].all() and (table["probability"] >= 0.99).all()
+    assert table[["lam_init", "learning_rate"]].isna().any(axis=1).tolist() == [False, False, True, True]
+    page = (repository.path / "artifacts/report/index.html").read_text()
+    assert "my_method" in page and "primal_dual" in page
+    runs = [run.data.params for run in repository.runs("cell") if run.data.params["method"] == "my_method"]
+    assert sorted(run["size"] for run in runs) == ["0.02", "0.05"]
+    again = repository.run("pipelines.run", *arguments, TARGET, *SMALL)
+    assert again.returncode == 0 and "4 cells, 0 to compute" in again.stdout, again.stdout + again.stderr
+
+
+def test_a_record_holds_the_file_and_makes_it_again(repository):
+    table = repository.table()
+    cell = table["cell"][table["method"] == "my_method"].iloc[0]
+    record = json.loads((repository.path / f"cells/{cell}/record.json").read_text())
+    assert record["own"]["source"] == (repository.path / "my_method.py").read_text()
+    moved = (repository.path / "my_method.py").rename(repository.path.parent / "my_method.py")
+    try:
+        done = repository.run("pipelines.reproduce", cell, "--check")
+    finally:
+        shutil.move(moved, repository.path / "my_method.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the counterfactuals are equal, bit for bit" in done.stdout
+    # nothing of the clone, which is gone by now
+    assert "again/" not in done.stdout and "mlflow" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_line_of_one_method_leaves_the_cells_of_the_others(repository):
+    arguments = ("-m", "search=wachter,primal_dual,nearest_neighbour", TARGET, *SMALL)
+    assert repository.run("pipelines.run", *arguments).returncode == 0
+    for module, stale in (("methods/wachter", 1), ("methods/primal_dual", 1), ("cycles", 1), ("step_search", 3)):
+        path = repository.path / "cfx" / f"{module}.py"
+        before = path.read_text()
+        path.write_text(before + "\n_ANOTHER_LINE = 1\n")
+        done = repository.run("pipelines.run", *arguments)
+        path.write_text(before)
+        assert done.returncode == 0 and f"3 cells, {stale} to compute" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "name", "body", "arguments"),
+    [
+        ("search.module: ", None, "", ["search.module=absent.py"]),
+        ("search.module: ", "syntax", "for", []),
+        ("search.module: ", "empty", None, []),
+        ("no_such_package", "needs", None, []),
+        ("size must be in (0, 1]", "range", "pass", ["search.size=2"]),
+        ("size must be in (0, 1]", "range", "pass", ["-m", "search.size=0.5,2"]),
+        ("search.speed: no such option", "unknown", "pass", ["search.speed=1"]),
+        ("search.python: ", "python", "pass", ["search.python=/absent/python"]),
+        ("search.python: ", "python", "pass", ["search.python=/bin/true"]),
+        ("search.timeout_s must be", "timeout", "pass", ["search.timeout_s=0"]),
+        ("search.module_sha256: ", "digest", "pass", ["search.module_sha256=00"]),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_in_one_line(repository, told, name, body, arguments):
+    source = {"empty": "x = 1\n", "needs": "import no_such_package\n"}.get(name, METHOD)
+    module = [written(repository, name, body or "", source)] if name else []
+    done = repository.run("pipelines.run", "search=own", *module, TARGET, *OWN, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and told in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("told", "name", "body", "arguments"),
+    [
+        ("not finite", "nan", "return np.full_like(problem.x, np.nan)", []),
+        ("shape", "shape", "return problem.x[:, :5]", []),
+        ("outside", "outside", "return problem.x + 9", []),
+        ("longer than", "hangs", "time.sleep(600)", ["search.timeout_s=3"]),
+        ("exit code 3", "exits", "os._exit(3)", []),
+        ("ValueError: no", "raises", "raise ValueError('no')", []),
+    ],
+)
+def test_a_method_that_fails_costs_its_own_cell_and_a_line(repository, told, name, body, arguments):
+    module = written(repository, name, body)
+    done = repository.run("pipelines.run", "-m", "search=wachter,own", module, TARGET, *SMALL, *arguments)
+    assert done.returncode == 1, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"missing: method={name}") and told in line
+    assert repository.table()["method"].tolist() == ["wachter"]
+
+
+def test_what_a_method_prints_is_in_nobody_s_way(repository):
+    module = written(repository, "prints", "print('x' * 2_000_000)\n        print('y' * 100, file=sys.stderr)")
+    done = repository.run("pipelines.run", "search=own", module, TARGET, *OWN)
+    assert done.returncode == 0 and len(done.stdout) < 10_000, done.stdout[-1000:] + done.stderr[-1000:]
+    assert not repository.table()["found"].any()
+    np.testing.assert_array_equal(repository.table()["l1"], [0])
+
+
+def test_another_interpreter_is_part_of_what_a_cell_is(repository):
+    module = written(repository, "elsewhere", "problem.x[:] = problem.x_train[0]")
+    arguments = ("search=own", module, TARGET, *OWN)
+    assert repository.run("pipelines.run", *arguments).returncode == 0
+    here = repository.table()["cell"][0]
+    done = repository.run("pipelines.run", *arguments, f"search.python={sys.executable}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    there = repository.table()["cell"][0]
+    assert here != there
+    record = json.loads((repository.path / f"cells/{there}/record.json").read_text())
+    assert record["own"]["packages"]["numpy"] == np.__version__
