@@ -4,8 +4,10 @@ import json
 import re
 import shutil
 import sys
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.workflow.conftest import ROOT, SMALL
@@ -47,27 +49,37 @@ def written(repository, name, body, source=METHOD):
     return f"search.module={name}.py"
 
 
-def test_the_recipe_of_the_readme_gives_one_sweep_of_three_methods(repository):
-    recipe = re.search(r"```python\n# my_method\.py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (repository.path / "my_method.py").write_text(recipe[1])
+class Recipe(NamedTuple):
+    arguments: tuple[str, ...]
+    table: pd.DataFrame
+    page: str
+
+
+@pytest.fixture(scope="module")
+def recipe(repository):
+    """The sweep of the README's recipe: the arguments, and the process that ran them."""
+    source = re.search(r"```python\n# my_method\.py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (repository.path / "my_method.py").write_text(source[1])
     arguments = ("-m", "search=wachter,primal_dual,own", "search.module=my_method.py", "search.size=0.02,0.05")
     done = repository.run("pipelines.run", *arguments, TARGET, *SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
-    table = repository.table()
-    assert table["method"].tolist() == ["wachter", "primal_dual", "my_method", "my_method"]
-    assert table["found"].all() and (table["probability"] >= 0.99).all()
-    assert table[["lam_init", "learning_rate"]].isna().any(axis=1).tolist() == [False, False, True, True]
-    page = (repository.path / "artifacts/report/index.html").read_text()
-    assert "my_method" in page and "primal_dual" in page
+    return Recipe(arguments, repository.table(), (repository.path / "artifacts/report/index.html").read_text())
+
+
+def test_the_recipe_of_the_readme_gives_one_sweep_of_three_methods(repository, recipe):
+    assert recipe.table["method"].tolist() == ["wachter", "primal_dual", "my_method", "my_method"]
+    assert recipe.table["found"].all() and (recipe.table["probability"] >= 0.99).all()
+    has_none = recipe.table[["lam_init", "learning_rate"]].isna().any(axis=1)
+    assert has_none.tolist() == [False, False, True, True]
+    assert "my_method" in recipe.page and "primal_dual" in recipe.page
     runs = [run.data.params for run in repository.runs("cell") if run.data.params["method"] == "my_method"]
     assert sorted(run["size"] for run in runs) == ["0.02", "0.05"]
-    again = repository.run("pipelines.run", *arguments, TARGET, *SMALL)
+    again = repository.run("pipelines.run", *recipe.arguments, TARGET, *SMALL)
     assert again.returncode == 0 and "4 cells, 0 to compute" in again.stdout, again.stdout + again.stderr
 
 
-def test_a_record_holds_the_file_and_makes_it_again(repository):
-    table = repository.table()
-    cell = table["cell"][table["method"] == "my_method"].iloc[0]
+def test_a_record_holds_the_file_and_makes_it_again(repository, recipe):
+    cell = recipe.table["cell"][recipe.table["method"] == "my_method"].iloc[0]
     record = json.loads((repository.path / f"cells/{cell}/record.json").read_text())
     assert record["own"]["source"] == (repository.path / "my_method.py").read_text()
     moved = (repository.path / "my_method.py").rename(repository.path.parent / "my_method.py")
