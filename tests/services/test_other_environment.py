@@ -52,20 +52,21 @@ def command(environment) -> tuple[str, ...]:
     return ("pipelines.run", "-m", *own, *(option for option in SMALL if not option.startswith("search.")))
 
 
-def test_every_launcher_gives_the_records_of_one_process(repository, command, slurm, ray_address):
+def test_every_launcher_gives_the_records_of_one_process(repository, command, slurm, ray_address, tmp_path):
     records, arrays = {}, {}
     for engine in ("basic", "joblib", "ray", "slurm"):
-        repository.forget()
-        done = repository.run(*command, "launch.cells_per_job=1", f"hydra/launcher={engine}")
+        copy = repository.copy(tmp_path / engine)
+        copy.forget()
+        done = copy.run(*command, "launch.cells_per_job=1", f"hydra/launcher={engine}")
         assert done.returncode == 0, done.stdout + done.stderr
         records[engine] = {
             cell: {key: value for key, value in record.items() if key not in ELSEWHERE}
-            for cell, record in repository.records().items()
+            for cell, record in copy.records().items()
         }
-        arrays[engine] = [np.load(path)["x"] for path in sorted(repository.path.glob("cells/*/result.npz"))]
+        assert copy.table()["found"].all()
+        arrays[engine] = [np.load(path)["x"] for path in sorted(copy.path.glob("cells/*/result.npz"))]
     for record in records["basic"].values():
         assert record["own"]["packages"] == {"numpy": "1.26.4"}
-    assert repository.table()["found"].all()
     for engine in ("joblib", "ray", "slurm"):
         assert records[engine] == records["basic"]
         np.testing.assert_array_equal(arrays[engine], arrays["basic"])
