@@ -76,8 +76,15 @@ def canonical(search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the section of a method of the user's own is the method's: all but the file and the problem."""
-    return {key: section[key] for key in section if key not in (*FILE, *_PROBLEM, "method")}
+    """What of the section of a method of the user's own is the method's: all but the file and the problem.
+
+    Raises InputError for NaN, which equals nothing, so that no cell would ever be found again.
+    """
+    values = {key: section[key] for key in section if key not in (*FILE, *_PROBLEM, "method")}
+    for key, value in values.items():
+        if value != value:
+            raise InputError(f"search.{key}: must not be NaN; give a number, or the text as \"'nan'\"")
+    return values
 
 
 def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = ()) -> Description:

@@ -116,6 +116,7 @@ def test_a_line_of_one_method_leaves_the_cells_of_the_others(repository):
         ("size must be in (0, 1]", "range", "pass", ["search.size=2"]),
         ("size must be in (0, 1]", "range", "pass", ["-m", "search.size=0.5,2"]),
         ("search.speed: no such option", "unknown", "pass", ["search.speed=1"]),
+        ("search.how: must not be NaN", "failing", "pass", ["-m", "search.how=a,nan"]),
         ("search.python: ", "python", "pass", ["search.python=/absent/python"]),
         ("search.python: ", "python", "pass", ["search.python=/bin/true"]),
         ("search.timeout_s must be", "timeout", "pass", ["search.timeout_s=0"]),
@@ -123,7 +124,7 @@ def test_a_line_of_one_method_leaves_the_cells_of_the_others(repository):
     ],
 )
 def test_a_file_that_is_wrong_is_refused_in_one_line(repository, told, name, body, arguments):
-    source = {"empty": "x = 1\n", "needs": "import no_such_package\n"}.get(name, METHOD)
+    source = {"empty": "x = 1\n", "needs": "import no_such_package\n", "failing": FAILING}.get(name, METHOD)
     module = [written(repository, name, body or "", source)] if name else []
     done = repository.run("pipelines.run", "search=own", *module, TARGET, *OWN, *arguments)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -131,25 +132,53 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(repository, told, name, bod
     assert line.startswith("error: ") and told in line
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("told", "name", "body", "arguments"),
-    [
-        ("not finite", "nan", "return np.full_like(problem.x, np.nan)", []),
-        ("shape", "shape", "return problem.x[:, :5]", []),
-        ("outside", "outside", "return problem.x + 9", []),
-        ("longer than", "hangs", "time.sleep(600)", ["search.timeout_s=3"]),
-        ("exit code 3", "exits", "os._exit(3)", []),
-        ("ValueError: no", "raises", "raise ValueError('no')", []),
-    ],
-)
-def test_a_method_that_fails_costs_its_own_cell_and_a_line(repository, told, name, body, arguments):
-    module = written(repository, name, body)
-    done = repository.run("pipelines.run", "-m", "search=wachter,own", module, TARGET, *SMALL, *arguments)
+FAILURES = {
+    "not_finite": "not finite",
+    "shape": "shape",
+    "outside": "outside",
+    "hang": "longer than",
+    "exit": "exit code 3",
+    "raise": "ValueError: no",
+}
+
+FAILING = """
+import os, time
+from dataclasses import dataclass
+import numpy as np
+from cfx import ArrayMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failing(ArrayMethod):
+    how: str = "none"
+
+    def search(self, problem):
+        match self.how:
+            case "not_finite":
+                return np.full_like(problem.x, np.nan)
+            case "shape":
+                return problem.x[:, :5]
+            case "outside":
+                return problem.x + 9
+            case "hang":
+                time.sleep(600)
+            case "exit":
+                os._exit(3)
+            case "raise":
+                raise ValueError("no")
+        return problem.x
+"""
+
+
+def test_a_method_that_fails_costs_its_own_cells_and_a_line_each(repository):
+    (repository.path / "failing.py").write_text(FAILING)
+    options = ("search.module=failing.py", f"search.how=none,{','.join(FAILURES)}", "search.timeout_s=5")
+    done = repository.run("pipelines.run", "-m", "search=wachter,own", *options, TARGET, *SMALL)
     assert done.returncode == 1, done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"missing: method={name}") and told in line
-    assert repository.table()["method"].tolist() == ["wachter"]
+    for line, (how, told) in zip(done.stderr.splitlines(), FAILURES.items(), strict=True):
+        assert line.startswith("missing: method=failing") and f"how={how}" in line and told in line
+    assert repository.table()["method"].tolist() == ["wachter", "failing"]
+    assert repository.table()["found"].tolist() == [True, False]
 
 
 def test_what_a_method_prints_is_in_nobody_s_way(repository):

@@ -146,7 +146,13 @@ def test_a_cell_that_fails_is_reported_and_does_not_stop_the_others(swept, tmp_p
     outputs = keras.ops.softmax(logits + 0 * keras.ops.log(-0.3 - corner))
     keras.Model(inputs, outputs).save(tmp_path / "nan.keras")
     repository = swept.copy(tmp_path / "failing")
-    chosen = ("-m", "model=keras", f"model.path={tmp_path / 'nan.keras'}", "search.target_class=1,same")
+    chosen = (
+        "-m",
+        "model=keras",
+        f"model.path={tmp_path / 'nan.keras'}",
+        "judges.steps=20",
+        "search.target_class=1,same",
+    )
     done = repository.run("pipelines.run", *chosen)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "missing: target_class=1: " in done.stderr and "Traceback" not in done.stderr
