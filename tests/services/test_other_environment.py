@@ -57,7 +57,7 @@ def test_every_launcher_gives_the_records_of_one_process(repository, command, sl
     for engine in ("basic", "joblib", "ray", "slurm"):
         copy = repository.copy(tmp_path / engine)
         copy.forget()
-        done = copy.run(*command, f"hydra/launcher={engine}")
+        done = copy.run(*command, "launch.cells_per_job=1", f"hydra/launcher={engine}")
         assert done.returncode == 0, done.stdout + done.stderr
         records[engine] = {
             cell: {key: value for key, value in record.items() if key not in ELSEWHERE}
