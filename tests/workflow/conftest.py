@@ -1,5 +1,6 @@
 """A repository of its own for the tests that run the real commands, with what a small sweep leaves in it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -128,3 +129,22 @@ def swept(tmp_path_factory) -> Repository:
             assert done.returncode == 0, done.stdout + done.stderr
             complete.touch()
     return repository
+
+
+def state(repository: Repository) -> dict[str, str]:
+    """The digest of every file that a run could have touched."""
+    places = [repository.path / name for name in ("params.yaml", "dvc.lock", "mlflow.db")]
+    places += [path for top in ("artifacts", "cells") for path in sorted((repository.path / top).rglob("*"))]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in places if path.is_file()}
+
+
+def assert_refused(repository: Repository, told: str, *arguments: str, **environment: str) -> str:
+    """A command is refused in one line, with exit code 2, and changes nothing; returns what it wrote to stderr."""
+    before = state(repository)
+    done = repository.run("pipelines.run", *arguments, **environment)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert told in line
+    assert state(repository) == before
+    return done.stderr

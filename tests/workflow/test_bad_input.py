@@ -1,36 +1,18 @@
 """Each mistake gives one line, exit code 2, and leaves everything as it was."""
 
-import hashlib
 import socket
 
 import keras
 import numpy as np
 import pytest
 
-from tests.workflow.conftest import SWEEP
+from tests.workflow.conftest import SWEEP, assert_refused
 
 
 @pytest.fixture(scope="module")
 def repository(swept, tmp_path_factory):
     """A clone with a sweep in it, for one process: all of its tests are refused, and leave it as it is."""
     return swept.copy(tmp_path_factory.mktemp("bad_input") / "clone")
-
-
-def state(repository) -> dict[str, str]:
-    """The digest of every file that a run could have touched."""
-    places = [repository.path / name for name in ("params.yaml", "dvc.lock", "mlflow.db")]
-    places += [path for top in ("artifacts", "cells") for path in sorted((repository.path / top).rglob("*"))]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in places if path.is_file()}
-
-
-def assert_refused(repository, told, *arguments, **environment):
-    before = state(repository)
-    done = repository.run("pipelines.run", *arguments, **environment)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert told in line
-    assert state(repository) == before
 
 
 @pytest.mark.parametrize(
