@@ -55,13 +55,17 @@ def bring_up_to_date(*stages: str, force: bool = False) -> None:
     except LockError as error:
         raise _busy(error) from error
     except DvcException as error:
-        raise InputError(f"DVC: {' '.join(str(error).split())}; mend or remove the file it names") from error
+        raise InputError(
+            f"DVC: {' '.join(str(error).split())}; repair or remove the file named in the message"
+        ) from error
 
 
 def _busy(error: LockError) -> InputError:
     """What DVC says of another command that is at work on the same files."""
     said = " ".join(str(error).split()).partition(" If there are no processes")[0]
-    return InputError(f"DVC: another command is at work in this folder ({said}); when it has ended, run the same again")
+    return InputError(
+        f"DVC: another command is running in this folder ({said}); wait until it ends, then run the same command again"
+    )
 
 
 def _opened() -> Repo:
@@ -105,5 +109,5 @@ def all_or_nothing() -> Iterator[None]:
                 with _opened() as repo:
                     repo.checkout(force=True)
             except (CheckoutError, DvcException) as error:
-                console.print(f"the artefacts could not be put back ({error}); run the last sweep again")
+                console.print(f"the previous artefacts could not be restored ({error}); run the last sweep again")
         raise

@@ -51,9 +51,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("asked", nargs="*", metavar="experiment|key=value", help="experiments, and overrides for all")
-    parser.add_argument("--expected", type=Path, default=Path("paper/expected.json"), help="(%(default)s)")
-    parser.add_argument("--accept", action="store_true", help="expect from now on what came out")
+    parser.add_argument(
+        "asked",
+        nargs="*",
+        metavar="experiment|key=value",
+        help="experiments to run, and overrides that apply to all of them",
+    )
+    parser.add_argument(
+        "--expected",
+        type=Path,
+        default=Path("paper/expected.json"),
+        help="file with the expected results (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--accept", action="store_true", help="update the expected results with the results of this run"
+    )
     options = parser.parse_intermixed_args()
     overrides = [word for word in options.asked if "=" in word]
     with run.driving():
@@ -72,7 +84,7 @@ def main() -> int:
         write_manifest()
         if options.accept:
             expectation.accept(options.expected, expected, made)
-            console.print(f"expected from now on: {', '.join(made)}, in {options.expected}", markup=False)
+            console.print(f"updated the expected results of {', '.join(made)} in {options.expected}", markup=False)
             return 0
         compared = expectation.compare(made, expected)
         with replacing(FOLDER / "comparison.csv") as temporary:
@@ -135,7 +147,7 @@ def _data(one: Params) -> tuple[dict[str, Any], np.ndarray]:
 def _known(names: list[str]) -> list[str]:
     there = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
     if unknown := [name for name in names if name not in there]:
-        raise InputError(f"{unknown[0]}: is no experiment; conf/experiment/ has {', '.join(there)}")
+        raise InputError(f"{unknown[0]}: is not an experiment; conf/experiment/ has {', '.join(there)}")
     return list(dict.fromkeys(names))
 
 

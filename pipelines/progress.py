@@ -84,4 +84,4 @@ def _log(log: Callable[[Cell], None], cell: Cell) -> None:
     try:
         log(cell)
     except Exception as error:  # the end of the sweep tries again, and fails where it still cannot be done
-        console.print(f"{cell.title}: is not logged yet ({' '.join(str(error).split())})", markup=False)
+        console.print(f"{cell.title}: could not be logged yet ({' '.join(str(error).split())})", markup=False)

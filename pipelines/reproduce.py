@@ -34,9 +34,11 @@ from pipelines.terminal import user_errors
 def main() -> int:
     """Print the commands, or run them and compare; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.reproduce", description=__doc__.partition("   ")[0])
-    parser.add_argument("name", help="a cell or a row of counterfactuals.parquet, or an MLflow run")
+    parser.add_argument("name", help="ID of a cell, row number in counterfactuals.parquet, or ID of an MLflow run")
     parser.add_argument("--check", action="store_true", help="run the commands in a temporary clone and compare")
-    parser.add_argument("--uri", default="sqlite:///mlflow.db", help="of the MLflow store, for a run (%(default)s)")
+    parser.add_argument(
+        "--uri", default="sqlite:///mlflow.db", help="URI of the MLflow store, to look up a run (default: %(default)s)"
+    )
     options = parser.parse_args()
     with user_errors():
         described, found = find(options.name, options.uri)
@@ -56,7 +58,9 @@ def find(name: str, uri: str) -> tuple[Path, Path]:
     Raises InputError where there is none.
     """
     if not re.fullmatch(r"\w{1,64}", name, re.ASCII):
-        raise InputError(f"{name!r}: is no cell, row or run; see the column `cell` of {paths.TABLE}, or give a row")
+        raise InputError(
+            f"{name!r}: is not a cell, row or run; see the column `cell` of {paths.TABLE}, or give a row number"
+        )
     if (files := _files(name)) is not None:
         return files
     if name.isdecimal() and paths.TABLE.exists():
@@ -68,9 +72,9 @@ def find(name: str, uri: str) -> tuple[Path, Path]:
 
     cell = client.cell_of(uri, name)
     if cell is None:
-        raise InputError(f"{name}: is no cell and no row here, nor the run of a cell in {uri}")
+        raise InputError(f"{name}: is not a cell or a row in this folder, and not the run of a cell in {uri}")
     if (files := _files(cell)) is None:
-        raise InputError(f"{name}: its cell is not here; run its sweep again, or `dvc pull` it")
+        raise InputError(f"{name}: its cell is not in this folder; run its sweep again, or run `dvc pull`")
     return files
 
 
@@ -88,7 +92,9 @@ def only(record: Mapping[str, Any]) -> dict[str, Any]:
     record of before the time when records held the cell's own search.
     """
     if "search" not in record:
-        raise InputError(f"{record['cell']}: its record is of an older form; reproduce it at {record['commit']}")
+        raise InputError(
+            f"{record['cell']}: its record has an older format; check out {record['commit']} and reproduce it there"
+        )
     parameters, upstream = record["params"], {}
     for variant in parameters["variants"]:
         if all(record["swept"][key] == value for key, value in variant["swept"].items()):
@@ -145,9 +151,9 @@ def commands(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | 
 def compare(asked: Mapping[str, Any], record: Mapping[str, Any], expected: Result, clone: Path | None) -> int:
     """Make the cell again in the clone, and say whether it came out the same; returns the exit code."""
     if record["commit"] is None:
-        raise InputError(f"{record['cell']}: was not made in a git clone, so there is no commit to go back to")
+        raise InputError(f"{record['cell']}: was not computed in a git clone, so there is no commit to check out")
     if clone is None:
-        raise InputError(f"{record['cell']}: its commit {record['commit']} is not in this clone; git fetch it")
+        raise InputError(f"{record['cell']}: its commit {record['commit']} is not in this clone; run git fetch")
     command = shlex.split(_command(asked, record, clone))[1:]
     for name, path in asked["paths"].items():
         if path is not None:
@@ -175,7 +181,7 @@ def _command(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | 
     """By the defaults of the clone, and not by today's."""
     told = command_line(asked, None if clone is None else clone / "conf")
     if told is None:
-        raise InputError(f"{record['cell']}: no command line says its parameters; they stand in its record")
+        raise InputError(f"{record['cell']}: no command line can express its parameters; see its record")
     return told
 
 

@@ -46,7 +46,7 @@ def main() -> int:
 
 def _refuse(config: object) -> None:
     """In place of a job, where Hydra took a flag to run one: what a sweep is made from stands in conf/."""
-    print("error: only --help, --cfg, --info, --multirun and --config-dir have a meaning here", file=sys.stderr)
+    print("error: unsupported flag; use --help, --cfg, --info, --multirun or --config-dir", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -74,9 +74,9 @@ def driving() -> Iterator[None]:
                     pass  # no stage that a killed driver has left is at work
                 yield
         except filelock.Timeout:
-            raise InputError("another run is at work in this folder; wait for it, or work in a clone") from None
+            raise InputError("another run is active in this folder; wait until it ends, or use another clone") from None
         except KeyboardInterrupt:
-            print("stopped: finished cells are kept, and the same command goes on with the others", file=sys.stderr)
+            print("stopped: finished cells are kept; run the same command again to compute the others", file=sys.stderr)
             raise
 
 
@@ -124,7 +124,7 @@ def compute(planned: list[Cell], requested: Request, log: Callable[[Cell], None]
     with following(missing, log):
         fan_out.fan_out(missing, file, requested.launcher, requested.hydra)
     if plan.sweep_sha256(plan.of_sweep(schema.read())) != plan.sweep_sha256(planned):
-        raise InputError("params.yaml, the data or the classifier was changed meanwhile; run the same again")
+        raise InputError("params.yaml, the data or the classifier changed during the run; run the same command again")
 
 
 def collect(planned: list[Cell]) -> bool:
@@ -172,7 +172,7 @@ def show(planned: list[Cell], uri: str, comparison: str) -> None:
         console.print(terminal.of_sweep(planned, table), soft_wrap=False)
     for cell in planned:
         if not store.has(cell.id):
-            reason = (store.failure(cell.id) or {"error": "it did not run to its end"})["error"]
+            reason = (store.failure(cell.id) or {"error": "it did not finish"})["error"]
             print(f"missing: {cell.title}: {reason}", file=sys.stderr)
     console.print(f"report:  {paths.REPORT / 'index.html'}")
     if not uri.startswith("http"):

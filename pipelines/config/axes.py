@@ -30,7 +30,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     for override in parsed:
         if override.is_interval_sweep():
-            raise InputError(f"{override.input_line}: an interval has no values to run; give some, as a,b,c or range")
+            raise InputError(
+                f"{override.input_line}: an interval is not supported; give the values as a,b,c or range(start, stop)"
+            )
     return parsed
 
 
@@ -44,7 +46,7 @@ def swept(config: DictConfig, given: Sequence[Override]) -> list[Override]:
     allowed = ("search", *UPSTREAM)
     for key in axes:
         if key.split(".")[0] not in allowed:
-            raise InputError(f"{key}: cannot be swept; the axes of a sweep are over {', '.join(allowed)}")
+            raise InputError(f"{key}: cannot be swept; sweep options of {', '.join(allowed)}")
     return list(axes.values())
 
 

@@ -78,7 +78,7 @@ def compose(arguments: Sequence[str]) -> Request:
     requested = options(arguments)
     if requested is None:
         flag = next(word for word in arguments if word.startswith("-"))
-        raise InputError(f"{flag}: is no option of a sweep; see python -m pipelines.run --help")
+        raise InputError(f"{flag}: is not supported for a sweep; see python -m pipelines.run --help")
     with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
         given = axes.parse(requested.overrides)
         of_search = [o for o in given if o.key_or_group.startswith("search.") and not o.is_sweep_override()]
@@ -116,7 +116,7 @@ def _search_path(config_dir: str | None) -> list[str]:
         return []
     folder = Path(config_dir).resolve()
     if not folder.is_dir():
-        raise InputError(f"--config-dir: {folder} is no folder; give one with config files as in conf/")
+        raise InputError(f"--config-dir: {folder} is not a folder; give a folder with config files as in conf/")
     return [f"hydra.searchpath=[file://{folder}]"]
 
 
@@ -124,8 +124,8 @@ def _check_sweeper(config: DictConfig) -> None:
     sweeper = config.hydra.runtime.choices["hydra/sweeper"]
     if sweeper != "basic":
         raise InputError(
-            f"hydra/sweeper={sweeper}: has no part here, for all points of a sweep are known before it starts; "
-            "leave it out, and give the values as a,b,c or range(first, last)"
+            f"hydra/sweeper={sweeper}: is not supported, because the driver plans all cells before the sweep starts; "
+            "remove it, and give the values as a,b,c or range(start, stop)"
         )
 
 
@@ -145,7 +145,9 @@ def _check_training(given: list[Override], models: set[str]) -> None:
     """Raise InputError where the command line says how to train, and nothing is trained."""
     told = [override.input_line for override in given if override.key_or_group.split(".")[0] == "training"]
     if told and models == {"keras"}:
-        raise InputError(f"{told[0]}: model=keras is trained already; leave it out, or train a model=cnn")
+        raise InputError(
+            f"{told[0]}: has no effect, because model=keras is already trained; remove it, or use model=cnn"
+        )
 
 
 def _other_choices(given: list[Override]) -> list[str]:
@@ -161,7 +163,7 @@ def _other_choices(given: list[Override]) -> list[str]:
     chosen = {way: named[key] for way, options in CHOICES.items() for key in options if key in named}
     if len(chosen) > 1:
         one, other, *_ = chosen.values()
-        raise InputError(f"{one} and {other} exclude each other; give one of {', '.join(CHOICES)}")
+        raise InputError(f"{one} and {other} are mutually exclusive; give only one of {', '.join(CHOICES)}")
     usual = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml")))["instances"]
     others = [key for way, options in CHOICES.items() if chosen and way not in chosen for key in options]
     return [f"instances.{key}={json.dumps(usual[key])}" for key in others]
@@ -181,7 +183,7 @@ def _tracking(section: Any) -> dict[str, Any]:
     if not isinstance(section, dict) or not all(
         (isinstance(value, str) and value) or (value is None and key in optional) for key, value in section.items()
     ):
-        raise InputError("tracking: needs uri, artifacts, experiment and ui, all text; see conf/tracking/")
+        raise InputError("tracking: uri, artifacts, experiment and ui must be text; see conf/tracking/")
     return section
 
 

@@ -68,7 +68,9 @@ def _with_numbers(asked: dict[str, Any]) -> dict[str, Any]:
         if known or not names:
             return target
         if target not in names:
-            raise InputError(f"search.target_class: {target!r} is none of the data's classes: {', '.join(names)}")
+            raise InputError(
+                f"search.target_class: {target!r} is not a class of the data; choose one of {', '.join(names)}"
+            )
         return names.index(target)
 
     def numbered(search: Any) -> Any:

@@ -56,7 +56,7 @@ def check(launcher: str, config: DictConfig) -> None:
     except ModuleNotFoundError:
         found = None
     if found is None:
-        raise InputError(f"hydra/launcher={launcher}: is not installed; pip install '.[{launcher}]'")
+        raise InputError(f"hydra/launcher={launcher}: is not installed; run pip install '.[{launcher}]'")
     _engine(launcher).check(config)
 
 

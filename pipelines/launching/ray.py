@@ -28,7 +28,9 @@ def check(config: DictConfig) -> None:
         try:
             socket.create_connection((cluster[1], int(cluster[2])), timeout=10).close()
         except OSError as error:
-            raise InputError(f"hydra.launcher.ray.init.address: nothing answers at {address} ({error})") from None
+            raise InputError(
+                f"hydra.launcher.ray.init.address: cannot connect to {address} ({error}); check the address"
+            ) from None
 
 
 @contextmanager

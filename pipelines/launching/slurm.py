@@ -36,15 +36,19 @@ def check(config: DictConfig) -> None:
     try:
         known = _call("sinfo", "--all", "--noheader", "--format=%R").split()
     except (OSError, subprocess.SubprocessError) as error:
-        raise InputError(f"hydra/launcher=slurm: sinfo does not answer here ({error}); work on a login node") from None
+        raise InputError(
+            f"hydra/launcher=slurm: sinfo failed ({error}); run the command on a login node of the cluster"
+        ) from None
     # several are separated by commas; none is the default
     wanted = str(config.hydra.launcher.partition or "")
     if unknown := [name for name in wanted.split(",") if name and name not in known]:
-        raise InputError(f"hydra.launcher.partition: {unknown[0]} is none of Slurm's, which are {', '.join(known)}")
+        raise InputError(
+            f"hydra.launcher.partition: there is no partition {unknown[0]}; choose one of {', '.join(known)}"
+        )
     try:
         _call("sacct", "--noheader", "--starttime=now")
     except (OSError, subprocess.SubprocessError):
-        print("slurm: sacct does not answer; lost jobs are noticed by the queue alone", file=sys.stderr)
+        print("slurm: sacct failed; lost jobs are detected from the queue only", file=sys.stderr)
 
 
 @contextmanager

@@ -91,9 +91,7 @@ def check_origin(expected: Json, accepted: Iterable[str]) -> None:
     """Raise InputError where accepting these experiments leaves some of another origin beside them."""
     others = expected["experiments"].keys() - set(accepted)
     if others and expected["made_with"] != made_with():
-        raise InputError(
-            f"--accept: code, versions or machine differ: accept {', '.join(sorted(others))} with the others"
-        )
+        raise InputError(f"--accept: code, versions or machine differ; also accept {', '.join(sorted(others))}")
 
 
 def accept(path: Path, expected: Json, made: Mapping[str, Json]) -> None:
@@ -121,17 +119,17 @@ def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bo
     counting = compared[compared["counts"]]
     for name, experiment in made.items():
         if name not in expected["experiments"]:
-            console.print(f"{name}: nothing is expected of it yet; --accept does")
+            console.print(f"{name}: no expected results yet; record them with --accept")
             continue
         wrong = counting[counting["experiment"] == name]
         many = f"{len(experiment['counterfactuals'])} cells, {len(experiment['findings'])} numbers"
-        said = "equal bit for bit" if is_here else "within the tolerances, on another machine or with other versions"
+        said = "identical bit for bit" if is_here else "within the tolerances (other machine or versions)"
         console.print(f"{name}: {many}: {f'{len(wrong)} differ' if len(wrong) else said}", markup=False)
         if left_out := measures.left_out(experiment["unchanged"]):
             console.print(f"  {left_out}", markup=False)
         for row in wrong.head(_TOLD).itertuples():
             then, now = provenance.short(row.expected), provenance.short(row.made)
-            console.print(f"  {row.what}: {then} was expected, {now} came out", markup=False)
+            console.print(f"  {row.what}: expected {then}, got {now}", markup=False)
         if len(wrong) > _TOLD:
             console.print(f"  ... and {len(wrong) - _TOLD} more in comparison.csv")
     for line in causes(made, expected):

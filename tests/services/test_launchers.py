@@ -132,7 +132,9 @@ def test_a_partition_that_slurm_does_not_have_is_refused_before_anything_is_done
     refused = repository.run("pipelines.run", *UNEVEN, "hydra/launcher=slurm", "hydra.launcher.partition=gpuu")
     assert refused.returncode == 2 and refused.stdout == ""
     partitions = ", ".join(slurm("sinfo", "--noheader", "--format=%R").split())
-    assert refused.stderr == f"error: hydra.launcher.partition: gpuu is none of Slurm's, which are {partitions}\n"
+    assert (
+        refused.stderr == f"error: hydra.launcher.partition: there is no partition gpuu; choose one of {partitions}\n"
+    )
     assert statuses(repository) == before
 
 

@@ -31,7 +31,7 @@ def repository(swept, tmp_path_factory):
         ("launch.without_gpu: input should be 'fail' or 'cpu'", ["launch.without_gpu=wait"]),
         ("--config-dir: ", ["--config-dir", "absent"]),
         ("search.speed: no such option", ["search.speed=1"]),
-        ("an interval has no values to run", ["-m", "search.lam_init=interval(0.1,1)"]),
+        ("an interval is not supported", ["-m", "search.lam_init=interval(0.1,1)"]),
         ("hydra/sweeper", ["-m", "hydra/sweeper=optuna", "search.lam_init=0.1,1"]),
         ("data.colour: no such option", ["+data.colour=1"]),
         ("Could not find 'sweep/nothing'", ["+sweep=nothing"]),
@@ -82,7 +82,7 @@ def test_own_data_and_models_that_do_not_go_together(repository, tmp_path):
     path = own(tmp_path / "names.npz", class_names=names)
     assert_refused(repository, "9 names for 10 classes", "data=npz", f"data.path={path}")
     path = own(tmp_path / "data.npz", class_names=np.array([*names, "last"]))
-    told = "'first' is none of the data's classes: class 0, class 1"
+    told = "'first' is not a class of the data; choose one of class 0, class 1"
     assert_refused(repository, told, "data=npz", f"data.path={path}", "search.target_class=first")
     floats = np.random.default_rng(0).random((40, 28, 28))
     path = own(tmp_path / "floats.npz", x_train=floats, x_test=floats[:20])

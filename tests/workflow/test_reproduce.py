@@ -35,7 +35,7 @@ def test_the_commands_say_what_cannot_be_guessed(repository):
     assert repository.run("pipelines.reproduce", str(row)).stdout == told
     for nothing in ("nothing", "3"):
         refused = repository.run("pipelines.reproduce", nothing)
-        assert refused.returncode == 2 and "is no cell and no row" in refused.stderr
+        assert refused.returncode == 2 and "is not a cell or a row" in refused.stderr
         assert "Traceback" not in refused.stderr
 
 

@@ -269,4 +269,4 @@ def test_a_second_run_in_the_same_folder_is_refused(swept, tmp_path):
     with filelock.FileLock(repository.path / ".run.lock"):
         refused = repository.run("pipelines.run", *SWEEP)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: another run is at work") and refused.stderr.count("\n") == 1
+    assert refused.stderr.startswith("error: another run is active") and refused.stderr.count("\n") == 1

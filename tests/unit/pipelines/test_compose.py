@@ -31,7 +31,8 @@ def test_how_the_command_line_chooses_instances_stands_in_place_of_how_the_exper
 
 
 def test_two_ways_to_choose_instances_are_refused():
-    told = r"instances\.index=\[0\] and instances\.per_class=2 exclude each other; give one of index, range, per_class"
+    both = r"instances\.index=\[0\] and instances\.per_class=2"
+    told = f"{both} are mutually exclusive; give only one of index, range, per_class"
     with pytest.raises(InputError, match=told):
         instances("instances.per_class=2", "instances.index=[0]")
 
@@ -40,7 +41,9 @@ def test_two_ways_to_choose_instances_are_refused():
 def test_how_to_train_is_refused_where_nothing_is_trained(given, tmp_path):
     (tmp_path / "mine.keras").touch()
     model = ["model=keras", f"model.path={tmp_path}/mine.keras", "data=mnist_5k"]
-    with pytest.raises(InputError, match=r"^training\.epochs=2(,3)?: model=keras is trained already; leave it out"):
+    with pytest.raises(
+        InputError, match=r"^training\.epochs=2(,3)?: has no effect, because model=keras is already trained; remove it"
+    ):
         compose.compose([*model, *given])
     assert compose.compose(["data=mnist_5k", *given]).params
 

@@ -57,7 +57,7 @@ def test_a_stage_that_refused_its_input_has_said_why(stage, capfd):
 
 def test_what_dvc_cannot_read_is_told_in_a_line(stage):
     Path("dvc.yaml").write_text("stages: [")
-    with pytest.raises(InputError, match=r"DVC: .*mend or remove the file it names"):
+    with pytest.raises(InputError, match=r"DVC: .*repair or remove the file named in the message"):
         dvc.bring_up_to_date("one")
 
 
@@ -70,7 +70,7 @@ def test_another_command_of_dvc_is_told_in_a_line(stage):
         while not (Path(".dvc/tmp/rwlock").exists() and "made" in Path(".dvc/tmp/rwlock").read_text()):
             assert time.monotonic() < until and other.poll() is None
             time.sleep(0.1)
-        with pytest.raises(InputError, match=r"another command is at work .*PID.*run the same again$"):
+        with pytest.raises(InputError, match=r"another command is running .*PID.*run the same command again$"):
             dvc.bring_up_to_date("one")
     finally:
         if other.poll() is None:

@@ -40,7 +40,7 @@ def test_the_same_is_as_expected_and_time_does_not_count(capsys):
     made = changed("findings", **{"all: runtime_s": 3.0})
     assert counting(made) == []
     assert expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
-    assert "equal bit for bit" in capsys.readouterr().out
+    assert "identical bit for bit" in capsys.readouterr().out
 
 
 def test_here_every_bit_counts_and_elsewhere_the_tolerance():
@@ -64,7 +64,7 @@ def test_elsewhere_a_number_over_few_counterfactuals_has_more_room(size, room):
 def test_what_it_came_from_is_told_where_it_differs_whether_or_not_a_number_does(capsys):
     made = changed("parameters", seed="1")
     expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
-    assert "equal bit for bit" in (said := capsys.readouterr().out)
+    assert "identical bit for bit" in (said := capsys.readouterr().out)
     assert "\ndiffers: one: seed: 0 became 1\n" in said
 
 
@@ -105,7 +105,7 @@ def test_accepting_keeps_the_tolerances_and_what_has_the_same_origin(tmp_path):
     expectation.accept(path, expected(), {"two": MADE})
     kept = expectation.read(path)
     assert kept["tolerances"] == TOLERANCES and list(kept["experiments"]) == ["one", "two"]
-    with pytest.raises(InputError, match="accept one with the others"):
+    with pytest.raises(InputError, match="also accept one"):
         expectation.accept(path, expected(code={}), {"two": MADE})
     expectation.accept(path, expected(code={}), {"one": MADE})
     assert expectation.read(path)["made_with"] == json.loads(json.dumps(expectation.made_with()))
@@ -124,7 +124,7 @@ def test_a_file_that_expects_nothing_is_refused(tmp_path, content):
 def test_a_digest_is_told_as_far_as_it_tells_one_from_another(capsys):
     made = changed("counterfactuals", **{"target_class=1": "0123456789abcdef" + "0" * 48})
     expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
-    told = "  counterfactuals of target_class=1: abc was expected, 0123456789abcdef came out\n"
+    told = "  counterfactuals of target_class=1: expected abc, got 0123456789abcdef\n"
     assert told in capsys.readouterr().out
 
 

@@ -46,5 +46,5 @@ def test_of_mnist_all_that_is_asked_for_is_known_before_it_is_read(ran, monkeypa
 def test_an_experiment_that_nothing_is_expected_of_is_no_success(ran, monkeypatch, capsys):
     assert told(monkeypatch, "cf_mnist", "data=mnist_5k") == 0
     assert told(monkeypatch, "seeds", "data=mnist_5k") == 1
-    assert "seeds: nothing is expected of it yet" in capsys.readouterr().out
+    assert "seeds: no expected results yet" in capsys.readouterr().out
     assert told(monkeypatch, "cf_mnist", "seeds", "data=mnist_5k") == 1

@@ -44,7 +44,7 @@ def test_each_cell_that_ends_is_logged_once_and_what_cannot_be_logged_costs_a_li
         store.keep("b", result(1.0), MEASURES, {"summary": "7 → 1", "seconds": 2.04})
         store.keep_failure("a", {"error": "ValueError: no"})
     assert sorted(logged) == ["a", "b"]
-    assert "target_class=dog [fox]: is not logged yet (no server)" in capsys.readouterr().out.splitlines()
+    assert "target_class=dog [fox]: could not be logged yet (no server)" in capsys.readouterr().out.splitlines()
 
 
 def test_what_a_killed_run_left_is_forgotten(capsys):

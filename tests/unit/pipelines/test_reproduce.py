@@ -120,7 +120,7 @@ def test_a_cell_without_a_commit_is_told_without_a_checkout(monkeypatch, capfd):
     assert "search.tol=0.01" in lines[-1]
 
 
-@pytest.mark.parametrize(("sha", "said"), [(None, "no commit to go back to"), ("0" * 40, "git fetch it")])
+@pytest.mark.parametrize(("sha", "said"), [(None, "no commit to check out"), ("0" * 40, "run git fetch")])
 def test_a_check_without_its_commit_is_refused(sha, said, monkeypatch, capfd):
     keep(commit=sha)
     # a result that is not there is not read first
@@ -150,7 +150,7 @@ def test_files_in_any_encoding_are_printed_as_they_are(monkeypatch, capfdbinary)
 def test_asking_for_a_run_where_there_is_no_store_makes_none(monkeypatch, capfd):
     before = sorted(Path().iterdir())
     for uri in ("sqlite:///mlflow.db", "sqlite:///a/folder/mlflow.db"):
-        assert "is no cell and no row here" in refusal(monkeypatch, capfd, "a0b1", "--uri", uri)
+        assert "is not a cell or a row in this folder" in refusal(monkeypatch, capfd, "a0b1", "--uri", uri)
     assert sorted(Path().iterdir()) == before
 
 
@@ -164,4 +164,4 @@ def test_a_store_that_does_not_answer_is_said_in_one_line(monkeypatch, capfd):
 
 @pytest.mark.parametrize("name", ["../data", "target_class=1", "", ".", "%", "a" * 300])
 def test_what_can_be_no_cell_is_said_to_be_none(monkeypatch, capfd, name):
-    assert refusal(monkeypatch, capfd, name).startswith(f"error: {name!r}: is no cell, row or run; ")
+    assert refusal(monkeypatch, capfd, name).startswith(f"error: {name!r}: is not a cell, row or run; ")

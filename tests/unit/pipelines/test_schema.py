@@ -134,7 +134,7 @@ def test_a_target_class_may_be_given_by_its_name(tmp_path):
     assert swept.sweep == {"target_class": [2, "other", 1, "0"]}
     searches = [{"method": "wachter", "target_class": "bag"}, {"method": "primal_dual"}]
     assert from_config(config, {"search": searches}).sweep["search"][0]["target_class"] == 0
-    with pytest.raises(InputError, match="'bot' is none of the data's classes: bag, boot, ankle boot"):
+    with pytest.raises(InputError, match="'bot' is not a class of the data; choose one of bag, boot, ankle boot"):
         from_config(config, {"target_class": ["bot"]})
 
 
