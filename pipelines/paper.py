@@ -1,16 +1,16 @@
-"""The named experiments of conf/experiment/ as a paper's tables and figures, and whether they came out as expected.
+"""Run the experiments of the paper, write their tables and figures, and compare the results with the expected ones.
 
-    python -m pipelines.paper                       all but the atlas, which takes as long as the others together
-    python -m pipelines.paper atlas                 that one
-    python -m pipelines.paper seeds data=mnist_5k   one with other parameters
-    python -m pipelines.paper --accept              let paper/expected.json expect what came out
+    python -m pipelines.paper                       all experiments but the atlas, which doubles the runtime
+    python -m pipelines.paper atlas                 only the atlas
+    python -m pipelines.paper seeds data=mnist_5k   one experiment with other parameters
+    python -m pipelines.paper --accept              update paper/expected.json with the results
 
-Each experiment is a sweep as `python -m pipelines.run +experiment=...` runs it: what is there is not computed again.
-artifacts/paper/<experiment>/ gets its report's tables (CSV, LaTeX) and figures (PDF), and findings.csv and .tex,
-its numbers with their intervals. artifacts/paper/manifest.json says of every number and figure which cells it is from,
-and of every cell its MLflow run, commit, data, model and lock file. comparison.csv has every difference from
-paper/expected.json. Exit code 0 says that all experiments came out as expected; 1 that one did not, or that nothing is
-expected of it.
+Each experiment is the sweep of `python -m pipelines.run +experiment=...`; cells that exist are not computed again.
+artifacts/paper/<experiment>/ contains the tables (CSV, LaTeX) and figures (PDF) of the report, and the results with
+their intervals, as findings.csv and findings.tex. artifacts/paper/manifest.json maps each number and figure to its
+cells, and each cell to its MLflow run, commit, data, model and lock file. comparison.csv lists all differences from
+paper/expected.json. Exit code 0: all experiments gave the expected results. Exit code 1: an experiment differs, or it
+has no expected results.
 """
 
 from __future__ import annotations

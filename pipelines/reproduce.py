@@ -1,9 +1,9 @@
-"""What makes a cell again, and whether it does.   python -m pipelines.reproduce <cell, row or MLflow run> [--check]
+"""Reproduce a cell from its record.   python -m pipelines.reproduce <cell, row or MLflow run> [--check]
 
-A cell is named as in the column `cell` of counterfactuals.parquet, by the place of one of its rows there (0, 1, ...),
-or by its run in MLflow; what it came from stands in its record. Without --check the commands are printed; with it they
-are run in a temporary clone, in this environment, and the counterfactuals are compared: exit code 0 where all are equal
-bit for bit, 1 where not, with what differs.
+Name the cell by its ID (column `cell` of counterfactuals.parquet), by the number of one of its rows there (0, 1, ...),
+or by the ID of its MLflow run. Without --check, the commands are printed. With --check, they are run in a temporary
+clone, in this environment, and the counterfactuals are compared: exit code 0 if all are identical bit for bit,
+otherwise exit code 1 and a list of the differences.
 """
 
 from __future__ import annotations

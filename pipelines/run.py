@@ -1,8 +1,8 @@
 """The driver: one command from the configuration to the counterfactuals.   python -m pipelines.run [+sweep=targets] ...
 
-Hydra composes the configuration and names the cells of the sweep; DVC brings the data and the model up to date; the
-cells that are not in the store are fanned out as the jobs of a Hydra launcher; DVC collects them and makes the report;
-MLflow is brought in line with what is on disk. The same command again does no work, and a killed one goes on.
+Hydra composes the configuration and expands the sweep into cells. DVC updates the data and the model. The cells that
+are not in the store run as jobs of a Hydra launcher. DVC collects them and builds the report, and the driver
+synchronises MLflow with the files on disk. If the command is run again, finished cells are not recomputed.
 """
 
 from __future__ import annotations

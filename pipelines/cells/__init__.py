@@ -1,1 +1,1 @@
-"""What a finished cell is and where it lies: plan, identity, store, provenance, paths."""
+"""Identity and storage of cells: plan, identity, store, provenance, paths."""

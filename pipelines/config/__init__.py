@@ -1,4 +1,4 @@
-"""From the command line to checked parameters, and back to a command line."""
+"""Parsing and validation of the command line, and the command line for given parameters."""
 
 from pathlib import Path
 

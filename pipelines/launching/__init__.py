@@ -1,1 +1,1 @@
-"""The fan-out of a sweep's missing cells: jobs, and one module an engine that needs more than its YAML."""
+"""Launching the missing cells of a sweep: jobs, and one module for each launcher that needs more than its YAML."""

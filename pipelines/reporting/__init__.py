@@ -1,1 +1,1 @@
-"""What a reader sees of a sweep: tables, pictures, numbers with intervals, the page."""
+"""Reporting: tables, figures, results with intervals, and the HTML report."""

@@ -1,8 +1,8 @@
-"""What a repetition of an experiment has to come to: paper/expected.json, and how what came out differs from it.
+"""Compare the results of an experiment with the expected results in paper/expected.json.
 
-On the machine and with the versions that were expected the counterfactuals have to be equal, bit for bit; elsewhere
-numbers are rounded otherwise, which training makes much of, and the findings have to lie within the file's tolerances.
-Whatever differs, the comparison names what it came from that differs too: parameters, data, code, versions, machine.
+On the machine and with the versions of the expected results, the counterfactuals must be identical bit for bit.
+Elsewhere, rounding differs and training amplifies the differences; there, the results must be within the tolerances in
+the file. The comparison reports the inputs that differ, too: parameters, data, code, versions, machine.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What DVC runs, one module a stage."""
+"""The DVC stages, one module per stage."""

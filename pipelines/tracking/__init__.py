@@ -1,1 +1,1 @@
-"""MLflow, as a projection of what is on disk."""
+"""MLflow logging, synchronised with the files on disk."""
