@@ -29,10 +29,9 @@ test: $(ENV)  ## make the environment, then run the tests (the slow ones: make t
 test-slow: $(ENV)  ## the tests that take minutes; with MNIST_NPZ set, those on all of MNIST too
 	$(BIN)/python -m pytest -m "slow and not long" --numprocesses auto
 
-test-services: $(SERVICES_ENV)  ## the tests on real services: after make services
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-engines test-others
+test-services: test-engines test-others  ## the tests on real services: after make services
 
-# side by side, for the engines keep one waiting; one process has them, since its tests look at all that runs there
+# one process has the engines, since its tests look at all that runs there
 test-engines test-others: $(SERVICES_ENV)
 	$(BIN)/python -m pytest -m "service and not long" $(TESTS)
 test-engines: TESTS = $(ENGINES)
