@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cfx.method import StepMethod as StepMethod
     from cfx.methods.growing_spheres import GrowingSpheres as GrowingSpheres
     from cfx.methods.nearest_neighbour import NearestNeighbour as NearestNeighbour
+    from cfx.methods.plausible import Plausible as Plausible
     from cfx.methods.primal_dual import PrimalDual as PrimalDual
     from cfx.methods.segment import Segment as Segment
     from cfx.methods.wachter import Wachter as Wachter

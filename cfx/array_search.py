@@ -1,31 +1,23 @@
 """The search by an array method: one call of its `search` for all rows, whose answer is checked before it counts."""
 
 import time
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
-from cfx.classifier import Classifier
 from cfx.errors import InputError
 from cfx.method import ArrayMethod
 from cfx.problem import Problem
-from cfx.result import Outcome, no_path
+from cfx.result import Outcome, no_anchors, no_path
 from cfx.rows import Rows
 
 # How far beyond the feature range an answer may lie and is clipped: other libraries round otherwise.
 _BEYOND = 1e-6
 
 
-def search(
-    model: Any,
-    classifier: Classifier,
-    train: tuple[np.ndarray, np.ndarray],
-    asked: Rows,
-    original_class: np.ndarray,
-    target: np.ndarray,
-    wanted: np.ndarray,
-) -> Outcome:
-    """Search for the wanted rows (k,), given by their places. original_class (n,), target (n, classes) bool.
+def search(asked: Rows, problem: Problem, wanted: np.ndarray) -> Outcome:
+    """Search for the wanted rows (k,), given by their places: the instances of the problem.
 
     Raises InputError where the answer is not what a method has to give.
     """
@@ -36,37 +28,21 @@ def search(
     def probabilities(inputs: np.ndarray) -> np.ndarray:
         nonlocal given
         given += len(inputs)
-        return classifier.batched_probabilities(np.asarray(inputs, np.float32), asked.batch_size)
+        return problem.probabilities(inputs)
 
     def logits_and_gradient(inputs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         nonlocal given
         given += len(inputs)
-        return classifier.logits_and_gradient(np.asarray(inputs, np.float32), weights, asked.batch_size)
+        return problem.logits_and_gradient(inputs, weights)
 
-    low, high = (np.asarray(bound, np.float32) for bound in method.feature_range)
-    problem = Problem(
-        x=asked.x[wanted],
-        target=target[wanted],
-        original_class=original_class[wanted],
-        target_proba=method.target_proba,
-        tol=method.tol,
-        low=low,
-        high=high,
-        x_train=train[0],
-        y_train=train[1],
-        seed=getattr(method, "seed", 0),
-        probabilities=probabilities,
-        logits_and_gradient=logits_and_gradient,
-        progress=lambda done, total: asked.progress(n - len(wanted) + done, n),
-        model=model,
-    )
+    counted = replace(problem, probabilities=probabilities, logits_and_gradient=logits_and_gradient)
     if len(wanted):
         started = time.perf_counter()
-        x[wanted] = _checked(method.name, method.search(problem), problem)
+        x[wanted] = _checked(method.name, method.search(counted), problem)
         runtime_s[wanted] = (time.perf_counter() - started) / len(wanted)
         iterations[wanted] = -(-given // len(wanted))
     asked.progress(n, n)
-    return Outcome(x, nowhere, iterations, runtime_s, no_path(x.shape[1:]))
+    return Outcome(x, nowhere, iterations, runtime_s, no_path(x.shape[1:]), no_anchors(n))
 
 
 def _checked(name: str, answer: object, problem: Problem) -> np.ndarray:
@@ -74,21 +50,23 @@ def _checked(name: str, answer: object, problem: Problem) -> np.ndarray:
     try:
         given = np.asarray(answer)
     except (TypeError, ValueError):
-        raise InputError(f"method {name} gave {type(answer).__name__}, wanted an array of numbers") from None
+        raise InputError(f"method {name} returned {type(answer).__name__}, expected an array of numbers") from None
     if given.dtype.kind not in "biuf":
-        raise InputError(f"method {name} gave {type(answer).__name__} of {given.dtype}, wanted an array of numbers")
+        raise InputError(
+            f"method {name} returned {type(answer).__name__} of {given.dtype}, expected an array of numbers"
+        )
     with np.errstate(over="ignore"):
         x = given.astype(np.float32)
     if x.shape != problem.x.shape:
-        raise InputError(f"method {name} gave an array of shape {x.shape}, wanted {problem.x.shape}")
+        raise InputError(f"method {name} returned an array of shape {x.shape}, expected {problem.x.shape}")
     features = tuple(range(1, x.ndim))
     if not np.all(finite := np.isfinite(x).all(axis=features)):
-        raise InputError(f"method {name} gave a number that is not finite in row {int(np.argmin(finite))}")
+        raise InputError(f"method {name} returned a number that is not finite in row {int(np.argmin(finite))}")
     inside = ((x >= problem.low - _BEYOND) & (x <= problem.high + _BEYOND)).all(axis=features)
     if not inside.all():
         row = int(np.argmin(inside))
         raise InputError(
-            f"method {name} gave values from {x[row].min():g} to {x[row].max():g} in row {row}, outside feature_range: "
-            "clip them"
+            f"method {name} returned values from {x[row].min():g} to {x[row].max():g} in row {row}, outside "
+            "feature_range: clip them"
         )
     return np.clip(x, problem.low, problem.high)

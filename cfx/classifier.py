@@ -102,7 +102,7 @@ class Classifier:
             InputError: the weights have another shape.
         """
         if np.shape(weights) != (len(x), self.classes):
-            raise InputError(f"weights have shape {np.shape(weights)}, wanted ({len(x)}, {self.classes})")
+            raise InputError(f"weights have shape {np.shape(weights)}, expected ({len(x)}, {self.classes})")
         parts = [(np.zeros((0, self.classes), np.float32), np.zeros((0, *x.shape[1:]), np.float32))]
         for at in range(0, len(x), batch_size):
             rows = slice(at, at + batch_size)

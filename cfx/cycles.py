@@ -81,14 +81,14 @@ def noise(place: Place) -> tf.Tensor:
     return _NOISE * tf.nn.relu(1 - place.share / _NOISY)
 
 
-def noisy(settings: Any, place: Place, x: tf.Tensor, deviation: tf.Tensor) -> tf.Tensor:
-    """x (n, *shape) with noise of this standard deviation, inside the feature range."""
+def noisy(settings: Any, row: Row, place: Place, x: tf.Tensor, deviation: tf.Tensor) -> tf.Tensor:
+    """x (n, *shape) with noise of this standard deviation, inside the bounds of each row."""
     noises = tf.constant(np.random.default_rng(0).standard_normal((_NOISES, *x.shape[1:])), tf.float32)
     scale = along(deviation, x) * (settings.high - settings.low)
     noisy_x = tf.cond(
         tf.reduce_any(deviation > 0), lambda: x + scale * tf.gather(noises, place.number % _NOISES), lambda: x
     )
-    return tf.clip_by_value(noisy_x, settings.low, settings.high)
+    return tf.clip_by_value(noisy_x, row.low, row.high)
 
 
 def _place(settings: Any, row: Row, number: tf.Tensor) -> Place:

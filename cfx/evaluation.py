@@ -6,6 +6,7 @@ counterfactual, the one of least L1 so far, the steps taken, and that the model 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from cfx.classifier import Classifier
 from cfx.method import StepMethod
-from cfx.point import Best, Point, Row, along, target_probability
+from cfx.point import Best, Point, Row, Scores, along, guide_slack, likeliest, target_probability
 
 # In the search a point is met within this share of tol, since the caller's model may round otherwise in another batch.
 _SURE = 0.999
@@ -37,12 +38,12 @@ def no_path(path_rows: int, places: int, shape: tuple[int, ...]) -> Met:
     return Met(tf.zeros([slots, *shape]), tf.fill([slots], np.float32(np.nan)))
 
 
-def none_met(row: Row) -> Best:
-    """The best of rows that have not taken a step."""
+def first_best(row: Row, x: tf.Tensor, known: tf.Tensor) -> Best:
+    """The best of rows that have not taken a step: the counterfactuals x (n, *shape) where they are known (n,)."""
     count = tf.shape(row.x)[:1]
     return Best(
-        row.x,
-        tf.fill(count, np.float32(np.inf)),
+        x,
+        tf.where(known, _l1(x - row.x), np.float32(np.inf)),
         tf.fill(count, np.float32(np.nan)),
         tf.zeros(count, tf.int32),
         tf.fill(count, True),
@@ -50,7 +51,12 @@ def none_met(row: Row) -> Best:
 
 
 def evaluated(
-    classifier: Classifier, method: type[StepMethod], settings: SimpleNamespace, row: Row, state: Any
+    classifier: Classifier,
+    guides: Sequence[Classifier],
+    method: type[StepMethod],
+    settings: SimpleNamespace,
+    row: Row,
+    state: Any,
 ) -> Point:
     """What is known at `state.x`, after one forward and one gradient pass."""
     x = state.x
@@ -58,17 +64,23 @@ def evaluated(
     # A function of its own: in the loop TensorFlow orders the operations as it happens, and where the gradient of a
     # pooling layer comes before the layer oneDNN does not take it: the whole step then takes two thirds longer.
     @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-    def passes(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def passes(x: tf.Tensor) -> tuple[Scores, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            logits = classifier.logits(x)
-            loss = method.loss(settings, row, state, logits)
-        return logits, tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            scores = Scores(classifier.logits(x), guide_logits(guides, x, classifier.classes))
+            loss = method.loss(settings, row, state, scores)
+        return scores, tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    logits, gradient = passes(x)
+    scores, gradient = passes(x)
     change = x - row.x
-    l1 = tf.reduce_sum(tf.abs(change), axis=list(range(1, len(x.shape))))
-    return Point(x, change, logits, gradient, *_judged(settings, row, logits), l1)
+    return Point(x, change, scores, gradient, *_judged(settings, row, scores), _l1(change))
+
+
+def guide_logits(guides: Sequence[Classifier], x: tf.Tensor, classes: int) -> tf.Tensor:
+    """The logits (n, guides, classes) of each guide."""
+    if not guides:
+        return tf.zeros([tf.shape(x)[0], 0, classes])
+    return tf.stack([guide.logits(x) for guide in guides], axis=1)
 
 
 def confirmed(
@@ -87,14 +99,15 @@ def confirmed(
     def exact() -> tf.Tensor:
         # XLA compiles for one number of rows, so it gets all of them
         if is_xla:
-            return tf.where(doubtful[:, None], classifier.logits(point.x), point.logits)
+            return tf.where(doubtful[:, None], classifier.logits(point.x), point.scores.logits)
         rows = tf.where(doubtful)
         logits = classifier.logits(tf.gather(point.x, rows[:, 0]))
-        return tf.tensor_scatter_nd_update(point.logits, rows, logits)
+        return tf.tensor_scatter_nd_update(point.scores.logits, rows, logits)
 
-    logits = tf.cond(tf.reduce_any(doubtful), exact, lambda: point.logits)
-    probability, hit = _judged(settings, row, logits)
-    return point._replace(logits=logits, probability=probability, hit=hit)
+    logits = tf.cond(tf.reduce_any(doubtful), exact, lambda: point.scores.logits)
+    scores = point.scores._replace(logits=logits)
+    probability, hit = _judged(settings, row, scores)
+    return point._replace(scores=scores, probability=probability, hit=hit)
 
 
 def better(best: Best, state: Any, point: Point) -> Best:
@@ -127,7 +140,15 @@ def followed(met: Met, row: Row, state: Any, point: Point, path_rows: tf.Tensor,
     return tf.cond(tf.reduce_any(is_followed), keep, lambda: met)
 
 
-def _judged(settings: SimpleNamespace, row: Row, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """f_t, and whether it is near enough to what is wanted."""
-    probability = tf.cast(target_probability(logits, row.target), tf.float32)
-    return probability, tf.abs(probability - settings.target_proba) <= _SURE * settings.tol
+def _judged(settings: SimpleNamespace, row: Row, scores: Scores) -> tuple[tf.Tensor, tf.Tensor]:
+    """f_t; and whether it is near enough to what is wanted, and each guide sure enough of the same class."""
+    probability = tf.cast(target_probability(scores.logits, row.target), tf.float32)
+    hit = tf.abs(probability - settings.target_proba) <= _SURE * settings.tol
+    if scores.guides.shape[1]:
+        aim = likeliest(row.target, scores.logits)
+        hit &= tf.reduce_all(guide_slack(settings, scores, aim) >= 0, axis=1)
+    return probability, hit
+
+
+def _l1(change: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.abs(change), axis=list(range(1, len(change.shape))))

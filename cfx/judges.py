@@ -6,21 +6,19 @@ bounds the time whatever the size of the data. `cfx.metrics` asks them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cfx.data import FEATURE_RANGE, Dataset
+from cfx import training
+from cfx.data import Dataset
+from cfx.training import Progress
 
 if TYPE_CHECKING:
     import keras
 
-Progress = Callable[[int, int], None]
-
 _EXAMPLES_A_STEP = 64
-_LEARNING_RATE = 0.002
 # Units of an autoencoder's hidden layers, and of the code between them: 32, or a quarter of the features where there
 # are few, for an autoencoder that can copy its input knows nothing of its class.
 _HIDDEN, _CODE = 128, 32
@@ -39,39 +37,22 @@ def autoencoders(dataset: Dataset, *, steps: int, seed: int, progress: Progress 
     import keras
     from keras import layers
 
-    _set_seed(seed)
+    training.set_seed(seed)
     features, copies = prod(dataset.input_shape), dataset.classes + 1
     hidden = max(1, min(_HIDDEN, _WEIGHTS // (2 * copies * features)))
     code = max(1, min(_CODE, hidden, features // 4))
 
-    def dense(units: int, activation: str, name: str) -> keras.Layer:
-        return layers.EinsumDense(
-            "ngi,gio->ngo",
-            (copies, units),
-            bias_axes="go",
-            activation=activation,
-            # Glorot's, once the factor undoes that keras counts the copies among a unit's inputs and outputs
-            kernel_initializer=keras.initializers.VarianceScaling(copies, "fan_avg", "uniform"),
-            name=name,
-        )
-
-    stack = [
-        dense(hidden, "relu", "encoder"),
-        dense(code, "linear", "code"),
-        dense(hidden, "relu", "decoder"),
-        dense(features, "sigmoid", "features"),
-        layers.Rescaling(1.0, FEATURE_RANGE[0], name="scaled"),
-    ]
+    stack = training.autoencoders(copies, features, hidden, code)
     apart = keras.Sequential([keras.Input((copies, features)), *stack])
     x = dataset.x_train.reshape(-1, features)
-    members = [np.flatnonzero(dataset.y_train == label) for label in range(dataset.classes)] + [np.arange(len(x))]
+    groups = [*training.members(dataset), np.arange(len(x))]
     random = np.random.default_rng(seed)
 
     def examples() -> tuple[np.ndarray, np.ndarray]:
-        drawn = x[np.stack([random.choice(rows, _EXAMPLES_A_STEP) for rows in members], axis=1)]
+        drawn = training.drawn(x, groups, _EXAMPLES_A_STEP, random)
         return drawn, drawn
 
-    _fit(apart, "mean_squared_error", examples, steps, progress)
+    training.fit(apart, "mean_squared_error", examples, steps, progress)
     inputs = [keras.Input(dataset.input_shape, name="x"), layers.Flatten(name="flat")]
     same_for_all = layers.RepeatVector(copies, name="copies")
     shaped = layers.Reshape((copies, *dataset.input_shape), name="reconstructions")
@@ -88,7 +69,7 @@ def oracle(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None
     import keras
     from keras import layers
 
-    _set_seed(seed)
+    training.set_seed(seed)
     model = keras.Sequential([keras.Input(dataset.input_shape, name="x")], name="oracle")
     for i, units in enumerate((16, 32, 64), start=1):
         if len(dataset.input_shape) == 3:
@@ -106,29 +87,5 @@ def oracle(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None
         return dataset.x_train[drawn], dataset.y_train[drawn]
 
     # the layers are trained in a model of their own, so that the one returned carries no optimizer into its file
-    _fit(keras.Sequential(model.layers), "sparse_categorical_crossentropy", examples, steps, progress)
+    training.fit(keras.Sequential(model.layers), "sparse_categorical_crossentropy", examples, steps, progress)
     return model
-
-
-def _set_seed(seed: int) -> None:
-    import keras
-    import tensorflow as tf
-
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-
-
-def _fit(
-    model: keras.Model,
-    loss: str,
-    examples: Callable[[], tuple[np.ndarray, np.ndarray]],
-    steps: int,
-    progress: Progress | None,
-) -> None:
-    import keras
-
-    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)), loss)
-    for step in range(steps):
-        model.train_on_batch(*examples())
-        if progress:
-            progress(step + 1, steps)

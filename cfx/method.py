@@ -26,7 +26,7 @@ from cfx.errors import InputError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from cfx.point import Best, Point, Row
+    from cfx.point import Best, Point, Row, Scores, Starts
     from cfx.problem import Problem
 
 TargetClass = str | int
@@ -64,6 +64,12 @@ class Method(ABC):
 
     feature_range: tuple[ArrayLike, ArrayLike] = (-0.5, 0.5)
     """The lowest and the highest value of a feature: two numbers, or two arrays that broadcast to an instance."""
+
+    @property
+    def guide_quantile(self) -> float:
+        """How sure each guide (`cfx.guides`) has to be of a counterfactual, as a quantile over real instances of its
+        class, in [0, 1]; at 0 the method uses no guides."""
+        return 0.0
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Name the method after its module."""
@@ -103,12 +109,13 @@ class Method(ABC):
 class StepMethod(Method):
     """A method as pure functions on tensors, which the engine compiles into one graph for rows that step together.
 
-    The four functions are static: what they need of the hyperparameters is in `settings`, the method's numbers as
-    scalar tensors under their own names (`settings.max_iter` int32, `settings.tol` float32), with `settings.low` and
-    `settings.high` for the feature range. `row`, `point` and `best` are those of `cfx.point`. The state is a NamedTuple
-    of tensors (n, ...) with at least
+    Four functions are static: what they need of the hyperparameters is in `settings`, the method's numbers as scalar
+    tensors under their own names (`settings.max_iter` int32, `settings.tol` float32), with `settings.low` and
+    `settings.high` for the feature range, and `settings.thresholds` (classes, guides) for the margins wanted of the
+    guides. `row`, `scores`, `point` and `best` are those of `cfx.point`. The state is a NamedTuple of tensors (n, ...)
+    with at least
 
-        x         (n, *shape) float32, where the row stands, inside the feature range; `start` puts the instance there
+        x         (n, *shape) float32, where the row stands, from row.low to row.high; `start` puts the instance there
         lam       (n,) float32, the weight of the L1 distance there
         lam_step  (n,) int32, the place in the path of a counterfactual met there, below 0 to keep none
         done      (n,) bool, the row has ended: what else it holds no longer matters, and needs no mask
@@ -150,13 +157,13 @@ class StepMethod(Method):
                 return State(x=row.x, lam=row.lam_init, lam_step=none, done=none > 0, taken=none)
 
             @staticmethod
-            def loss(settings, row, state, logits):
-                return -tf.math.log(target_probability(logits, row.target))
+            def loss(settings, row, state, scores):
+                return -tf.math.log(target_probability(scores.logits, row.target))
 
             @staticmethod
             def step(settings, row, state, point, best):
                 slope = point.gradient + along(state.lam, point.x) * tf.sign(point.change)
-                x = tf.clip_by_value(point.x - along(row.learning_rate, point.x) * slope, settings.low, settings.high)
+                x = tf.clip_by_value(point.x - along(row.learning_rate, point.x) * slope, row.low, row.high)
                 taken = state.taken + 1
                 done = state.done | point.hit | (taken >= settings.max_iter)
                 return State(x=x, lam=state.lam, lam_step=state.lam_step, done=done, taken=taken)
@@ -187,6 +194,12 @@ class StepMethod(Method):
         if self.precision not in get_args(Precision):
             raise InputError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
 
+    def starts(self, problem: Problem) -> Starts:
+        """Where the searches of a problem's instances start: by default one each, in the whole feature range."""
+        from cfx.point import at_instances
+
+        return at_instances(problem)
+
     @staticmethod
     @abstractmethod
     def path_length(settings: Any) -> Any:
@@ -199,7 +212,7 @@ class StepMethod(Method):
 
     @staticmethod
     @abstractmethod
-    def loss(settings: Any, row: Row, state: Any, logits: tf.Tensor) -> tf.Tensor:
+    def loss(settings: Any, row: Row, state: Any, scores: Scores) -> tf.Tensor:
         """What the gradient at `state.x` is taken of, (n,)."""
 
     @staticmethod

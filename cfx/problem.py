@@ -1,4 +1,4 @@
-"""What an array method is given: instances, the classes that each may end in, the model, and the training split.
+"""What a method is given: instances, the classes that each may end in, the model, the training split, and guides.
 
 A problem needs numpy alone, so that the same method file runs in an environment without TensorFlow (`cfx.own`).
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from cfx.guides import Guides
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Problem:
     probabilities, and the gradient (k, *shape) of each row's sum of weights times logits by its input."""
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
     """To be called with (rows done, rows in all), now and then."""
+    guides: Guides | None = None
+    """Models that a method may use beside the classifier, with what they say of the training split; None where none
+    are given, as in a process of the method's own."""
     model: Any = None
     """The caller's model, for libraries that take it; None in a process of the method's own, where the next two stand
     for it."""

@@ -7,10 +7,10 @@ they become three graphs that batches of any size pass through, built once for a
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ from cfx import evaluation
 from cfx.classifier import Classifier, Outputs, in_bfloat16
 from cfx.evaluation import Met
 from cfx.method import StepMethod
-from cfx.point import Best, Row
+from cfx.point import Best, Row, Starts
 
 # The most steps without a word to the host: often enough for a progress bar, seldom enough to cost nothing.
 _STEPS = 50
@@ -43,12 +43,14 @@ class Program(NamedTuple):
     """What is built once for a model, a shape of instances and a method, and shared by all later searches."""
 
     classifier: Classifier
+    guides: tuple[keras.Model, ...]
+    """Kept alive for as long as the graphs that use them."""
     rough: keras.Model | None
     """The copy of the model that the steps are computed with where that is not in float32."""
     is_xla: bool
     """Each size of batch is compiled anew."""
     begin: Callable[..., Batch]
-    """(settings, row): rows that have not taken a step."""
+    """(settings, row, x, known): rows that have not taken a step, with the counterfactuals x where they are known."""
     join: Callable[..., Batch]
     """(batch, keep, fresh): the slots `keep` of a batch, then fresh rows, then what fills it up for the model."""
     run: Callable[..., tuple[Batch, Met]]
@@ -56,32 +58,57 @@ class Program(NamedTuple):
 
 
 # By model, and by what else they are built for; and the architecture that the model had.
-_programs: weakref.WeakKeyDictionary[Any, tuple[Any, dict[tuple[Any, ...], Program]]] = weakref.WeakKeyDictionary()
+_programs: weakref.WeakKeyDictionary[Any, tuple[Any, dict[tuple[Any, ...], Any]]] = weakref.WeakKeyDictionary()
+T = TypeVar("T")
 
 
-def program(
-    model: Callable[..., Any], probe: np.ndarray, method: StepMethod, outputs: Outputs, eps: float, jit_compile: bool
-) -> Program:
-    """The compiled search for a model, made at its first use; `probe` (n, *shape), n >= 1, are some instances.
+def classifier(model: Callable[..., Any], probe: np.ndarray, outputs: Outputs, eps: float) -> Classifier:
+    """The view of a model that all searches share, made at its first use; `probe` (n, *shape), n >= 1, are instances.
 
     Raises InputError where the model is no classifier of such instances (see `Classifier`).
     """
-    shapes = probe.shape[1:], *map(np.shape, method.feature_range)
-    key = (type(method), method.precision, *shapes, outputs, eps, jit_compile)
-    architecture = _architecture(model)
-    known, programs = _programs.get(model, (None, {}))
-    if known != architecture:
-        programs = {}
-        _programs[model] = architecture, programs
-    if key not in programs:
-        classifier = Classifier(model, probe, outputs, eps)
+    return _kept(model, ("classifier", probe.shape[1:], outputs, eps), lambda: Classifier(model, probe, outputs, eps))
+
+
+def program(
+    model: Callable[..., Any],
+    classifier: Classifier,
+    probe: np.ndarray,
+    method: StepMethod,
+    guides: tuple[keras.Model, ...],
+    outputs: Outputs,
+    eps: float,
+    is_xla: bool,
+    settings: dict[str, tf.Tensor],
+    starts: Starts,
+) -> Program:
+    """The compiled search for a model, made at its first use; `probe` (n, *shape), n >= 1, are some instances."""
+    shapes = probe.shape[1:], starts.low.shape[1:]
+
+    def build() -> Program:
         rough = in_bfloat16(model) if method.precision == "bfloat16" else None
         steps = classifier if rough is None else Classifier(rough, probe, classifier.outputs, eps)
-        graphs = _Graphs(type(method), classifier, steps, jit_compile)
-        programs[key] = _compile(graphs, settings_of(method), probe.shape[1:], rough)
-    if (rough := programs[key].rough) is not None:
+        views = tuple(Classifier(guide, probe, "logits") for guide in guides)
+        return _compile(_Graphs(type(method), classifier, steps, views, is_xla), settings, shapes, guides, rough)
+
+    ranges = map(np.shape, method.feature_range)
+    key = (type(method), method.precision, *shapes, *ranges, *map(id, guides), outputs, eps, is_xla)
+    built = _kept(model, key, build)
+    if (rough := built.rough) is not None:
         rough.set_weights(model.get_weights())  # type: ignore[attr-defined]
-    return programs[key]
+    return built
+
+
+def _kept(model: Callable[..., Any], key: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """What was made for a model under a key; it is made anew where the model's architecture has changed."""
+    architecture = _architecture(model)
+    known, kept = _programs.get(model, (None, {}))
+    if known != architecture:
+        kept = {}
+        _programs[model] = architecture, kept
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]
 
 
 def _architecture(layer: Any) -> list[tuple[weakref.ref[Any], str | None]]:
@@ -97,14 +124,17 @@ def _architecture(layer: Any) -> list[tuple[weakref.ref[Any], str | None]]:
     return [(weakref.ref(layer), config)]
 
 
-def settings_of(method: StepMethod) -> dict[str, tf.Tensor]:
-    """The numbers of a method that all rows share, as tensors: another value needs no graph of its own."""
+def settings_of(method: StepMethod, thresholds: np.ndarray) -> dict[str, tf.Tensor]:
+    """The numbers of a method that all rows share, as tensors: another value needs no graph of its own.
+
+    thresholds: (classes, guides), the margins that are wanted of the guides.
+    """
     shared = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in _NOT_SHARED}
     settings = {
         name: tf.constant(value, tf.int32 if isinstance(value, int) else tf.float32) for name, value in shared.items()
     }
     low, high = (tf.constant(bound, tf.float32) for bound in method.feature_range)
-    return settings | {"low": low, "high": high}
+    return settings | {"low": low, "high": high, "thresholds": tf.constant(thresholds, tf.float32)}
 
 
 @dataclass(frozen=True)
@@ -115,10 +145,11 @@ class _Graphs:
     classifier: Classifier
     steps: Classifier
     """The classifier, or its rough copy."""
+    guides: Sequence[Classifier]
     is_xla: bool
 
-    def begin(self, settings: dict[str, tf.Tensor], row: Row) -> Batch:
-        return Batch(row, self.method.start(SimpleNamespace(**settings), row), evaluation.none_met(row))
+    def begin(self, settings: dict[str, tf.Tensor], row: Row, x: tf.Tensor, known: tf.Tensor) -> Batch:
+        return Batch(row, self.method.start(SimpleNamespace(**settings), row), evaluation.first_best(row, x, known))
 
     def join(self, batch: Batch, keep: tf.Tensor, fresh: Batch) -> Batch:
         return _filled(tf.nest.map_structure(lambda old, new: tf.concat([tf.gather(old, keep), new], 0), batch, fresh))
@@ -133,7 +164,7 @@ class _Graphs:
             return (step < _STEPS) & (tf.math.count_nonzero(~state.done, dtype=tf.int32) > enough)
 
         def one_step(step: tf.Tensor, state: Any, best: Best, met: Met) -> tuple[Any, ...]:
-            point = evaluation.evaluated(self.steps, self.method, numbers, row, state)
+            point = evaluation.evaluated(self.steps, self.guides, self.method, numbers, row, state)
             if self.steps is not self.classifier:
                 point = evaluation.confirmed(point, self.classifier, numbers, row, state.done, best, self.is_xla)
             best = evaluation.better(best, state, point)
@@ -145,21 +176,29 @@ class _Graphs:
 
 
 def _compile(
-    graphs: _Graphs, settings: dict[str, tf.Tensor], shape: tuple[int, ...], rough: keras.Model | None
+    graphs: _Graphs,
+    settings: dict[str, tf.Tensor],
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    guides: tuple[keras.Model, ...],
+    rough: keras.Model | None,
 ) -> Program:
-    """Trace the graphs, once for batches of any size."""
+    """Trace the graphs, once for batches of any size; shapes: of an instance, and of its bounds."""
+    shape, shape_of_bounds = shapes
     none = Row(
         index=tf.zeros([0], tf.int32),
         x=tf.zeros([0, *shape]),
         target=tf.zeros([0, graphs.classifier.classes], tf.bool),
+        low=tf.zeros([0, *shape_of_bounds]),
+        high=tf.zeros([0, *shape_of_bounds]),
         lam_init=tf.zeros([0]),
         learning_rate=tf.zeros([0]),
     )
     settings_spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, settings)
     # As concrete functions, of which TensorFlow does not count those of several models as one that is traced too often.
-    begin_spec = [settings_spec, tf.nest.map_structure(_spec, none)]
+    nowhere = none.x, tf.zeros([0], tf.bool)
+    begin_spec = [settings_spec, *tf.nest.map_structure(_spec, (none, *nowhere))]
     begin = tf.function(graphs.begin, begin_spec, autograph=False).get_concrete_function()
-    batch, met = begin(settings, none), evaluation.no_path(0, 0, shape)
+    batch, met = begin(settings, none, *nowhere), evaluation.no_path(0, 0, shape)
     batch_spec, met_spec = tf.nest.map_structure(_spec, (batch, met))
     keep_spec, number_spec = tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int32)
     join = tf.function(graphs.join, [batch_spec, keep_spec, batch_spec], autograph=False).get_concrete_function()
@@ -167,7 +206,7 @@ def _compile(
     run = tf.function(graphs.run, run_spec, autograph=False, jit_compile=graphs.is_xla).get_concrete_function()
     # Calls without rows compute nothing: what is left is to build the graphs, which then count in nobody's time.
     run(settings, join(batch, tf.zeros([0], tf.int64), batch), met, 0, 0)
-    return Program(graphs.classifier, rough, graphs.is_xla, begin, join, run)
+    return Program(graphs.classifier, guides, rough, graphs.is_xla, begin, join, run)
 
 
 def _spec(value: tf.Tensor) -> tf.TensorSpec:

@@ -25,8 +25,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from cfx.backend import tf
 from cfx.point import along
 
@@ -39,27 +37,11 @@ _LEAST_LAM, _MOST_LAM = 1e-4, 2
 _SHRINK, _GROW, _LEAST_FACTOR, _MOST_FACTOR = 0.7, 1.6, 1.05, 5
 
 
-def margin(logits: tf.Tensor, aim: tf.Tensor) -> tf.Tensor:
-    """The margin (n,) float64 of one class (n,) int32 each, of logits (n, classes).
-
-    In float64 for the same reason as `cfx.point.target_probability`.
-    """
-    is_aim = tf.one_hot(aim, logits.shape[1], on_value=True, off_value=False)
-    logits = tf.cast(logits, tf.float64)
-    own = tf.reduce_sum(tf.where(is_aim, logits, 0), axis=1)
-    return own - tf.reduce_logsumexp(tf.where(is_aim, np.float64(-np.inf), logits), axis=1)
-
-
 def window(settings: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """The lowest and the highest margin wanted, float64; the latter is infinite where a probability of 1 will do."""
     probability, tol = tf.cast(settings.target_proba, tf.float64), _SURE * tf.cast(settings.tol, tf.float64)
     low, high = tf.maximum(probability - tol, 1e-30), tf.minimum(probability + tol, 1)
     return tf.math.log(low / (1 - low)), tf.math.log(high / (1 - high))
-
-
-def likeliest(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """The likeliest of the target classes (n, classes) bool, (n,) int32."""
-    return tf.argmax(tf.where(target, logits, -np.inf), axis=1, output_type=tf.int32)
 
 
 def features(x: tf.Tensor) -> list[int]:
@@ -94,7 +76,7 @@ def step(
         missing: (n,), by how much the margin has to rise from x_k on.
         lam: (n,), the last weight of the L1 distance, in units of a slope.
         factor: (n,), above 1: the next lam is looked for between lam and factor times that, or that part of it.
-        bounds: the lowest and the highest value of a feature; each broadcasts to (n, *shape).
+        bounds: the lowest and the highest value of a feature; each broadcasts to (n, *shape), around the instance.
 
     Returns:
         The next change, the lam near which the linear margin rises by what is missing, and the next factor.

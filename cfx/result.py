@@ -45,6 +45,10 @@ class Outcome(NamedTuple):
     runtime_s: np.ndarray
     """(n,) the time of the search alone."""
     path: LambdaPath
+    anchor: np.ndarray
+    """(n,) as in `Result`."""
+    untimed_s: float = 0.0
+    """What it took to build graphs, which later searches use again: it counts in the time of no row."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class Result:
     """(n,) bool: |f_t(x') - target_proba| <= tol, by the caller's own model in float32."""
     unchanged: np.ndarray
     """(n,) bool: the instance already was a counterfactual, which `found` counts too; no step was taken."""
+    plausible: np.ndarray
+    """(n,) float: 1 where the guides agree with `cf_class`, 0 where they do not; NaN where the method uses none."""
+    anchor: np.ndarray
+    """(n,) the training instance that the counterfactual was searched towards; -1 where there is none."""
     probability: np.ndarray
     """(n,) of `cf_class`."""
     cf_class: np.ndarray
@@ -93,7 +101,7 @@ class Result:
         """One row a counterfactual, with the columns of `counterfactuals.parquet` but for `cell`."""
         columns = (
             "lam_init learning_rate target_class instance original_class cf_class probability found unchanged "
-            "l1 l2 l0 lam runtime_s iterations"
+            "plausible anchor l1 l2 l0 lam runtime_s iterations"
         )
         table = pd.DataFrame({column: getattr(self, column) for column in columns.split()})
         table.insert(0, "method", self.method)
@@ -133,6 +141,11 @@ def no_path(shape: tuple[int, ...]) -> LambdaPath:
     """The path of a method that has none, for instances of this shape."""
     none = np.zeros(0, np.float32)
     return LambdaPath(none.astype(int), np.zeros((0, *shape), np.float32), none, none, none.astype(int), none)
+
+
+def no_anchors(count: int) -> np.ndarray:
+    """The anchors of rows that have none."""
+    return np.full(count, -1)
 
 
 def distances(x: np.ndarray, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

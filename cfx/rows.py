@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cfx.errors import InputError
 from cfx.method import Method
+
+if TYPE_CHECKING:
+    from cfx.guides import Guides
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,21 @@ def asked(
     target = method.target_class
     texts = np.array(target if isinstance(target, tuple) else [target] * n).astype(str)
     return Rows(method, x, indices, texts, batch_size, min(path_rows, n), progress or (lambda done, total: None))
+
+
+def guides_of(guides: Guides | None, method: Method, train: np.ndarray, classes: int) -> Guides | None:
+    """The guides where the method uses them. Raises InputError unless they are for this split and so many classes."""
+    if not method.guide_quantile:
+        return None
+    if guides is None:
+        raise InputError(f"method {method.name} needs guides: give guides=cfx.guide_training.train(...)")
+    if len(guides.labels) != len(train):
+        raise InputError(
+            f"guides were trained on {len(guides.labels)} instances, train has {len(train)}: give the same split"
+        )
+    if guides.classes != classes:
+        raise InputError(f"guides know {guides.classes} classes, the model {classes}: give guides for the model's data")
+    return guides
 
 
 def instances_of(x: Any, method: Method) -> np.ndarray:

@@ -13,10 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cfx import array_search, rows, step_search
+from cfx import array_search, program, rows, step_search
 from cfx.classifier import Classifier, Outputs
+from cfx.guides import Guides
 from cfx.method import Method, StepMethod
-from cfx.program import program
+from cfx.problem import Problem
 from cfx.result import Outcome, Result, distances
 from cfx.rows import Rows
 
@@ -31,6 +32,7 @@ def find_counterfactuals(
     *,
     instances: Sequence[int] | np.ndarray | None = None,
     train: tuple[np.ndarray, np.ndarray] | None = None,
+    guides: Guides | None = None,
     batch_size: int | None = None,
     path_rows: int = 0,
     outputs: Outputs = "auto",
@@ -51,7 +53,8 @@ def find_counterfactuals(
         x: (n, *shape), the instances, inside the method's feature range.
         method: `PrimalDual`, `Wachter`, `NearestNeighbour` or any other `Method`, with its hyperparameters.
         instances: (n,) indices of the instances, for the column `instance`; 0 to n - 1 where not given.
-        train: the training split, (m, *shape) and (m,) classes, for array methods that look at it.
+        train: the training split, (m, *shape) and (m,) classes, for methods that look at it.
+        guides: those of this training split, for methods that search with guides.
         batch_size: the most rows that the model is given at once; by default as many as go with their size.
         path_rows: for how many rows, from the first, to keep the path over lambda of a step method.
         outputs: what the model gives, "probabilities" or "logits"; "auto" finds out, or says that it cannot.
@@ -61,29 +64,41 @@ def find_counterfactuals(
 
     Raises:
         InputError: an argument does not fit the model or x; the model gives a number that is not finite, or no gradient
-            to a step method; or an array method gives anything but finite numbers (n, *shape) in the feature range.
+            to a step method; an array method returns anything but finite numbers (n, *shape) in the feature range.
     """
     x = rows.instances_of(x, method)
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     most = _default_batch_size(x, device) if batch_size is None else batch_size
     asked = rows.asked(method, x, instances, most, path_rows, progress)
     split = rows.training_split(train, x.shape[1:])
-    if isinstance(method, StepMethod):
-        is_xla = device == "GPU" and isinstance(model, keras.Model) if jit_compile is None else jit_compile
-        compiled = program(model, asked.probe, method, outputs, eps, is_xla)
-        return _found(asked, compiled.classifier, partial(step_search.search, compiled))
-    classifier = Classifier(model, asked.probe, outputs, eps)
-    return _found(asked, classifier, partial(array_search.search, model, classifier, split))
+    classifier = program.classifier(model, asked.probe, outputs, eps)
+    used = rows.guides_of(guides, method, split[0], classifier.classes)
+    if not isinstance(method, StepMethod):
+        return _found(asked, model, classifier, split, used, array_search.search)
+    is_xla = device == "GPU" and isinstance(model, keras.Model) if jit_compile is None else jit_compile
+    build = partial(
+        program.program, model, classifier, asked.probe, method, used.models if used else (), outputs, eps, is_xla
+    )
+    return _found(asked, model, classifier, split, used, partial(step_search.search, build))
 
 
-def _found(asked: Rows, classifier: Classifier, search: Callable[..., Outcome]) -> Result:
+def _found(
+    asked: Rows,
+    model: Any,
+    classifier: Classifier,
+    train: tuple[np.ndarray, np.ndarray],
+    guides: Guides | None,
+    search: Callable[..., Outcome],
+) -> Result:
     """Search for the rows that are no counterfactuals as they are, and see what the model says of what is found."""
     n, started = len(asked.x), time.perf_counter()
     before = classifier.batched_probabilities(asked.x, asked.batch_size)
     original_class = before.argmax(axis=1)
     target = asked.target(original_class, classifier.classes)
     unchanged = asked.is_met(before, target)
-    outcome = search(asked, original_class, target, np.flatnonzero(~unchanged))
+    wanted = np.flatnonzero(~unchanged)
+    problem = _problem(asked, model, classifier, train, guides, original_class, target, wanted)
+    outcome = search(asked, problem, wanted)
 
     after = classifier.batched_probabilities(outcome.x, asked.batch_size)
     found = asked.is_met(after, target)
@@ -92,12 +107,14 @@ def _found(asked: Rows, classifier: Classifier, search: Callable[..., Outcome]) 
     cf_class = after.argmax(axis=1)
     l1, l2, l0 = distances(x, asked.x)
     # What belongs to no step, such as the predictions before and after, is shared by all rows.
-    rest = time.perf_counter() - started - outcome.runtime_s.sum()
+    rest = time.perf_counter() - started - outcome.untimed_s - outcome.runtime_s.sum()
     return Result(
         method=asked.method.name,
         x=x,
         found=found,
         unchanged=unchanged,
+        plausible=_plausible(guides, asked.method, x, cf_class, found),
+        anchor=outcome.anchor,
         probability=after[np.arange(n), cf_class],
         cf_class=cf_class,
         original_class=original_class,
@@ -113,6 +130,50 @@ def _found(asked: Rows, classifier: Classifier, search: Callable[..., Outcome]) 
         runtime_s=outcome.runtime_s + rest / max(n, 1),
         path=outcome.path,
     )
+
+
+def _problem(
+    asked: Rows,
+    model: Any,
+    classifier: Classifier,
+    train: tuple[np.ndarray, np.ndarray],
+    guides: Guides | None,
+    original_class: np.ndarray,
+    target: np.ndarray,
+    wanted: np.ndarray,
+) -> Problem:
+    """What a method is given of the wanted rows (k,)."""
+    n, method = len(asked.x), asked.method
+    low, high = (np.asarray(bound, np.float32) for bound in method.feature_range)
+    return Problem(
+        x=asked.x[wanted],
+        target=target[wanted],
+        original_class=original_class[wanted],
+        target_proba=method.target_proba,
+        tol=method.tol,
+        low=low,
+        high=high,
+        x_train=train[0],
+        y_train=train[1],
+        guides=guides,
+        seed=getattr(method, "seed", 0),
+        probabilities=lambda x: classifier.batched_probabilities(np.asarray(x, np.float32), asked.batch_size),
+        logits_and_gradient=lambda x, weights: classifier.logits_and_gradient(
+            np.asarray(x, np.float32), weights, asked.batch_size
+        ),
+        progress=lambda done, total: asked.progress(n - len(wanted) + done, n),
+        model=model,
+    )
+
+
+def _plausible(
+    guides: Guides | None, method: Method, x: np.ndarray, cf_class: np.ndarray, found: np.ndarray
+) -> np.ndarray:
+    """Whether the guides agree, as in `Result`."""
+    agreed = np.full(len(x), np.nan)
+    if guides is not None:
+        agreed[found] = guides.accept(x[found], cf_class[found], method.guide_quantile)
+    return agreed
 
 
 def _default_batch_size(x: np.ndarray, device: str) -> int:

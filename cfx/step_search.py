@@ -5,6 +5,7 @@ places. The steps themselves are in `cfx.program`.
 """
 
 import time
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -14,71 +15,123 @@ from cfx.classifier import Classifier
 from cfx.errors import InputError
 from cfx.evaluation import Met, no_path
 from cfx.method import StepMethod
-from cfx.point import Best, Row
+from cfx.point import Best, Row, Starts
+from cfx.problem import Problem
 from cfx.program import Batch, Program, settings_of
-from cfx.result import LambdaPath, Outcome, distances
+from cfx.result import LambdaPath, Outcome, distances, no_anchors
 from cfx.rows import Rows
 
 
-def search(
-    compiled: Program, asked: Rows, original_class: np.ndarray, target: np.ndarray, wanted: np.ndarray
-) -> Outcome:
-    """Search for the wanted rows (k,), given by their places. original_class (n,), target (n, classes) bool.
+def search(build: Callable[..., Program], asked: Rows, problem: Problem, wanted: np.ndarray) -> Outcome:
+    """Search for the wanted rows (k,), given by their places: the instances of the problem.
 
-    Raises InputError where the model gives a number that is not finite, or has no gradient anywhere.
+    build: gives the program for (settings, starts). Raises InputError where the model gives a number that is not
+    finite, or has no gradient anywhere.
     """
+    method = cast(StepMethod, asked.method)
+    thresholds = problem.guides.thresholds(method.guide_quantile) if problem.guides else _none(problem)
+    starts = method.starts(problem)
+    place = wanted[starts.row]
+    built = time.perf_counter()
+    settings = settings_of(method, thresholds)
+    compiled = build(settings, starts)
+    built = time.perf_counter() - built
     row = Row(
-        index=np.arange(len(asked.x), dtype=np.int32),
-        x=asked.x,
-        target=target,
-        lam_init=asked.of("lam_init").astype(np.float32),
-        learning_rate=asked.of("learning_rate").astype(np.float32),
+        index=np.arange(len(place), dtype=np.int32),
+        x=asked.x[place],
+        target=starts.target,
+        low=starts.low,
+        high=starts.high,
+        lam_init=asked.of("lam_init").astype(np.float32)[place],
+        learning_rate=asked.of("learning_rate").astype(np.float32)[place],
     )
-    best, met, runtime_s = _stepped(compiled, asked, row, wanted)
-    if len(wanted) and not np.any(np.isfinite(best.l1[wanted])):
+    followed = int((place < asked.path_rows).sum())
+    best, met, runtime_s = _stepped(compiled, settings, asked, row, starts, followed, place)
+    if len(wanted) and not np.any(np.isfinite(best.l1)):
         _check_gradient(compiled.classifier, asked.x[wanted], asked.batch_size)
-    return Outcome(best.x, best.lam, best.steps, runtime_s, _path(compiled.classifier, met, asked))
+    chosen = _nearest_of(best.l1, starts.row)
+    path = _path(compiled.classifier, met, asked, chosen, place)
+    return _outcome(asked, wanted, starts, best, runtime_s, chosen, path, built)
 
 
-def _stepped(compiled: Program, asked: Rows, row: Row, waiting: np.ndarray) -> tuple[Best, Met, np.ndarray]:
-    """What has come of every row, the path, and each row's share in the time of the batches that it was in."""
+def _none(problem: Problem) -> np.ndarray:
+    return np.zeros((problem.target.shape[1], 0), np.float32)
+
+
+def _nearest_of(l1: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """For each instance the search (k,) of least L1 among its own, the first of several; `row` ascends."""
+    order = np.lexsort((l1, row))
+    return order[np.unique(row[order], return_index=True)[1]]
+
+
+def _outcome(
+    asked: Rows,
+    wanted: np.ndarray,
+    starts: Starts,
+    best: Best,
+    runtime_s: np.ndarray,
+    chosen: np.ndarray,
+    path: LambdaPath,
+    built_s: float,
+) -> Outcome:
+    """The nearest counterfactual of all searches of each row, with their steps and their time together."""
     n = len(asked.x)
+    x, lam, anchor = asked.x.copy(), np.full(n, np.nan, np.float32), no_anchors(n)
+    x[wanted], lam[wanted], anchor[wanted] = best.x[chosen], best.lam[chosen], starts.anchor[chosen]
+    steps, seconds = np.zeros(n, np.int32), np.zeros(n)
+    np.add.at(steps, wanted[starts.row], best.steps)
+    np.add.at(seconds, wanted[starts.row], runtime_s)
+    return Outcome(x, lam, steps, seconds, path, anchor, built_s)
+
+
+def _stepped(
+    compiled: Program,
+    settings: dict[str, tf.Tensor],
+    asked: Rows,
+    row: Row,
+    starts: Starts,
+    followed: int,
+    place: np.ndarray,
+) -> tuple[Best, Met, np.ndarray]:
+    """What has come of every search, the path, and each one's share in the time of the batches that it was in."""
+    n = len(row.x)
     nan = np.full(n, np.nan, np.float32)
     best = Best(row.x.copy(), nan, nan.copy(), np.zeros(n, np.int32), np.ones(n, bool))
-    met = no_path(asked.path_rows, _places(asked), row.x.shape[1:])
+    met = no_path(followed, _places(asked), row.x.shape[1:])
     runtime_s = np.zeros(n)
-    settings = settings_of(cast(StepMethod, asked.method))
+    done_before, waiting = len(asked.x) - len(np.unique(place)), np.arange(n)
     slots, going = waiting[:0], np.zeros(0, bool)
-    batch = compiled.begin(settings, _rows(row, slots))
+    batch = _begun(compiled, settings, row, starts, slots)
     while going.any() or len(waiting):
         began = time.perf_counter()
         keep = np.flatnonzero(going)
         fresh, waiting = np.split(waiting, [asked.batch_size - len(keep)])
         if compiled.is_xla and not len(fresh):
             keep = _padded(going)
-        batch = compiled.join(batch, keep, compiled.begin(settings, _rows(row, fresh)))
+        batch = compiled.join(batch, keep, _begun(compiled, settings, row, starts, fresh))
         slots = np.concatenate([slots[keep], fresh])
         going = np.ones(len(slots), bool)
         # A few places empty are worth a new batch, or half of them where its size has to be compiled.
         enough = len(slots) // 2 if compiled.is_xla and not len(waiting) else len(slots) - max(1, len(slots) // 32)
         while going.sum() > enough:
             before = batch.best.steps.numpy()[: len(slots)]
-            batch, met = compiled.run(settings, batch, met, asked.path_rows, enough)
+            batch, met = compiled.run(settings, batch, met, followed, enough)
             going = ~batch.state.done.numpy()[: len(slots)]
             steps = batch.best.steps.numpy()[: len(slots)] - before
             began, took = time.perf_counter(), time.perf_counter() - began
             runtime_s[slots] += took * steps / steps.sum()
-            _check_finite(batch, slots)
-            asked.progress(n - len(waiting) - int(going.sum()), n)
+            _check_finite(batch, place[slots])
+            left = (len(waiting) + int(going.sum())) / n
+            asked.progress(len(asked.x) - int(np.ceil(left * (len(asked.x) - done_before))), len(asked.x))
         ended = np.flatnonzero(~going)
         for values, ending in zip(best, batch.best, strict=True):
             values[slots[ended]] = tf.gather(ending, ended)
     return best, met, runtime_s
 
 
-def _check_finite(batch: Batch, slots: np.ndarray) -> None:
-    if not np.all(finite := batch.best.finite.numpy()[: len(slots)]):
-        which = slots[np.argmin(finite)]
+def _check_finite(batch: Batch, place: np.ndarray) -> None:
+    if not np.all(finite := batch.best.finite.numpy()[: len(place)]):
+        which = place[np.argmin(finite)]
         raise InputError(f"the model gives a number that is not finite on the way from row {which} of x")
 
 
@@ -101,9 +154,11 @@ def _places(asked: Rows) -> int:
     return int(method.path_length(method))
 
 
-def _path(classifier: Classifier, met: Met, asked: Rows) -> LambdaPath:
+def _path(classifier: Classifier, met: Met, asked: Rows, chosen: np.ndarray, place: np.ndarray) -> LambdaPath:
+    """The paths of the searches that were chosen (k,), each of the row at its place."""
     kept = np.flatnonzero(~np.isnan(met.lam))
-    points, row = tf.gather(met.x, kept).numpy(), kept // _places(asked)
+    kept = kept[np.isin(kept // _places(asked), chosen)]
+    points, row = tf.gather(met.x, kept).numpy(), place[kept // _places(asked)]
     probabilities = classifier.batched_probabilities(points, asked.batch_size)
     cf_class = probabilities.argmax(axis=1)
     probability = probabilities[np.arange(len(kept)), cf_class]
@@ -117,5 +172,6 @@ def _padded(going: np.ndarray) -> np.ndarray:
     return np.argsort(~going, kind="stable")[:size]
 
 
-def _rows(row: Row, which: np.ndarray) -> Row:
-    return Row(*(tf.constant(values[which]) for values in row))
+def _begun(compiled: Program, settings: dict[str, tf.Tensor], row: Row, starts: Starts, which: np.ndarray) -> Batch:
+    rows = Row(*(tf.constant(values[which]) for values in row))
+    return compiled.begin(settings, rows, tf.constant(starts.x[which]), tf.constant(starts.known[which]))

@@ -198,7 +198,7 @@ def _search(request: dict[str, Any], arrays: dict[str, np.ndarray], model: _Mode
         raise InputError(f"module: {own_file.blame(error, module)}") from error
     if x.dtype.kind not in "biuf":
         what = f"an array of {x.dtype}" if isinstance(given, np.ndarray) else type(given).__name__
-        raise InputError(f"module: {module.name}: search gave {what}; return an array of numbers, as problem.x is")
+        raise InputError(f"module: {module.name}: search returned {what}; return an array of numbers, as problem.x is")
     return x
 
 

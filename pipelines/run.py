@@ -154,13 +154,13 @@ def make_report(links: Mapping[str, str], is_complete: bool) -> None:
 
 
 def train(chosen: Params) -> None:
-    """Bring the data, the classifiers and the judges up to date, of all variants if the sweep has some."""
+    """Bring the data, classifiers, judges and guides up to date, of all variants if the sweep has some."""
     from pipelines import dvc
 
     schema.write(chosen)
     dvc.bring_up_to_date("prepare")
     plan.check(chosen, *plan.prepared(paths.LATEST))
-    dvc.bring_up_to_date("train", "judges", "variants")
+    dvc.bring_up_to_date("train", "judges", "guides", "variants")
 
 
 def show(planned: list[Cell], uri: str, comparison: str) -> None:

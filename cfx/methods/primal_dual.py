@@ -41,7 +41,7 @@ import numpy as np
 from cfx import cycles, proximal
 from cfx.backend import tf
 from cfx.method import StepMethod
-from cfx.point import Best, Point, Row, along
+from cfx.point import Best, Point, Row, Scores, along, guide_slack, likeliest, margin
 
 # How much the last step of a cycle moves, as a share of the first one.
 _LAST_RATE = 1 / 80
@@ -105,17 +105,18 @@ class PrimalDual(StepMethod):
         )
 
     @staticmethod
-    def loss(settings: Any, row: Row, state: State, logits: tf.Tensor) -> tf.Tensor:
-        """The margin of the class aimed at, with the sign by which more of it is better, (n,) float64."""
-        return _aim(settings, row, state, logits)[2]
+    def loss(settings: Any, row: Row, state: State, scores: Scores) -> tf.Tensor:
+        """The slack of the class aimed at, (n,) float64; of several constraints, a smooth minimum."""
+        slack = _aim(settings, row, state, scores)[2]
+        return slack[:, 0] if slack.shape[1] == 1 else -tf.reduce_logsumexp(-slack, axis=1)
 
     @staticmethod
     def step(settings: Any, row: Row, state: State, point: Point, best: Best) -> State:
         """One proximal step; rows that are through with a cycle begin the next."""
-        aim, side, margin = _aim(settings, row, state, point.logits)
+        aim, side, slack = _aim(settings, row, state, point.scores)
         met = state.met | (point.hit & (state.noise == 0))
         sums = _added(state.slope, point.gradient)
-        change, lam, factor, rate, surplus = _proximal_step(settings, row, state, sums, met, side, margin)
+        change, lam, factor, rate, surplus = _proximal_step(settings, row, state, sums, met, slack)
         place = cycles.next_place(settings, row, state.place)
         nearest, candidates, candidates_l1 = _ranked(row, state, point, best, aim, place)
 
@@ -125,7 +126,7 @@ class PrimalDual(StepMethod):
         candidate = tf.gather(candidates, tf.where(compares, place.cycle, 0), axis=1, batch_dims=1)
         noise = cycles.noise(place)
         return State(
-            x=cycles.noisy(settings, place, row.x + change, noise),
+            x=cycles.noisy(settings, row, place, row.x + change, noise),
             lam=lam,
             lam_step=tf.where(compares | (noise > 0), -1, place.cycle),
             done=state.done | (place.number >= settings.max_iter),
@@ -199,13 +200,21 @@ def _has_not_stepped(state: State) -> tf.Tensor:
     return state.slope.square_weight == 0
 
 
-def _aim(settings: Any, row: Row, state: State, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The class aimed at; 1 where its margin must rise, -1 where it must fall; and the margin times that, float64."""
+def _aim(settings: Any, row: Row, state: State, scores: Scores) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The class aimed at; 1 where its margin must rise, -1 where it must fall; and the slack of each constraint.
+
+    The slack (n, 1 + guides) float64 is what the classifier's margin and those of the guides have beyond what is
+    wanted, below 0 where they miss it.
+    """
     is_first = _has_not_stepped(state)
-    aim = tf.where(is_first, proximal.likeliest(row.target, logits), state.aim)
-    margin = proximal.margin(logits, aim)
-    side = tf.where(is_first, tf.where(margin > proximal.window(settings)[1], -1.0, 1.0), state.side)
-    return aim, side, tf.cast(side, tf.float64) * margin
+    aim = tf.where(is_first, likeliest(row.target, scores.logits), state.aim)
+    of_classifier = margin(scores.logits, aim)
+    low, high = proximal.window(settings)
+    side = tf.where(is_first, tf.where(of_classifier > high, -1.0, 1.0), state.side)
+    slack = (tf.cast(side, tf.float64) * of_classifier - tf.where(side > 0, low, -high))[:, None]
+    if scores.guides.shape[1]:
+        slack = tf.concat([slack, guide_slack(settings, scores, aim)], axis=1)
+    return aim, side, slack
 
 
 def _added(sums: Slope, gradient: tf.Tensor) -> Slope:
@@ -218,11 +227,10 @@ def _added(sums: Slope, gradient: tf.Tensor) -> Slope:
 
 
 def _proximal_step(
-    settings: Any, row: Row, state: State, sums: Slope, met: tf.Tensor, side: tf.Tensor, margin: tf.Tensor
+    settings: Any, row: Row, state: State, sums: Slope, met: tf.Tensor, slack: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """The next change, lam, factor, rate and surplus."""
-    low, high = proximal.window(settings)
-    missing = tf.cast(tf.where(side > 0, low, -high) - margin, tf.float32)
+    missing = tf.cast(-tf.reduce_min(slack, axis=1), tf.float32)
     # The linear margin promises too much: a row that has met nothing without noise asks it for more and more.
     surplus = tf.where((state.noise == 0) & ~met, tf.maximum(state.surplus + missing / 4, 0), 0.0)
 
@@ -231,7 +239,7 @@ def _proximal_step(
     rate = state.rate * (1 - (1 - _LAST_RATE) * state.place.share) * tf.sqrt(sums.square_weight)
     reach = along(rate, sums.square) * (settings.high - settings.low) / (tf.sqrt(sums.square) + _FLOOR)
     lam = tf.where(_has_not_stepped(state), row.lam_init * steepest, state.lam)
-    bounds = settings.low, settings.high
+    bounds = row.low, row.high
     change, lam, factor = proximal.step(
         row.x, state.change, slope, steepest, reach, missing + surplus, lam, state.factor, bounds
     )
@@ -245,7 +253,7 @@ def _ranked(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The class of the nearest counterfactual so far, and the candidates with the least L1 met on the way to each."""
     is_nearest = _has_not_stepped(state) | (point.hit & (point.l1 <= best.l1))
-    nearest = tf.where(is_nearest, proximal.likeliest(row.target, point.logits), state.nearest)
+    nearest = tf.where(is_nearest, likeliest(row.target, point.scores.logits), state.nearest)
     candidates, candidates_l1 = tf.cond(
         tf.reduce_any(state.place.phase < cycles.REFINE),
         lambda: _compared(row, state, point, aim, place),
@@ -257,8 +265,8 @@ def _ranked(
 def _compared(row: Row, state: State, point: Point, aim: tf.Tensor, place: cycles.Place) -> tuple[tf.Tensor, tf.Tensor]:
     """The candidates, (n, count), and the least L1 met on the way to each; once all are compared, best first."""
     count = state.candidates.shape[1]
-    likeliest = tf.math.top_k(tf.where(row.target, point.logits, -np.inf), count).indices
-    candidates = tf.where(_has_not_stepped(state)[:, None], likeliest, state.candidates)
+    ranked = tf.math.top_k(tf.where(row.target, point.scores.logits, -np.inf), count).indices
+    candidates = tf.where(_has_not_stepped(state)[:, None], ranked, state.candidates)
     l1 = tf.where(point.hit, point.l1, np.inf)[:, None]
     l1 = tf.where(candidates == aim[:, None], tf.minimum(state.candidates_l1, l1), state.candidates_l1)
     is_over = ((state.place.phase == cycles.COMPARE_ALL) & (place.phase == cycles.COMPARE_BEST))[:, None]

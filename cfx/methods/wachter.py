@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from cfx.backend import tf
 from cfx.method import StepMethod
-from cfx.point import Best, Point, Row, along, target_probability
+from cfx.point import Best, Point, Row, Scores, along, target_probability
 
 # How many lambdas the sweep goes through before the bisection.
 _SWEEP = 10
@@ -92,9 +92,9 @@ class Wachter(StepMethod):
         )
 
     @staticmethod
-    def loss(settings: Any, row: Row, state: State, logits: tf.Tensor) -> tf.Tensor:
+    def loss(settings: Any, row: Row, state: State, scores: Scores) -> tf.Tensor:
         """(f_t - target_proba)^2, (n,) float64."""
-        return tf.square(target_probability(logits, row.target) - tf.cast(settings.target_proba, tf.float64))
+        return tf.square(target_probability(scores.logits, row.target) - tf.cast(settings.target_proba, tf.float64))
 
     @staticmethod
     def step(settings: Any, row: Row, state: State, point: Point, best: Best) -> State:
@@ -197,7 +197,7 @@ def _adam_step(settings: Any, row: Row, state: State, point: Point) -> tuple[tf.
     left = 1 - tf.cast(state.trial.step, tf.float32) / tf.cast(settings.max_iter, tf.float32)
     rate = row.learning_rate * left / adam.gradient_weight * tf.sqrt(adam.square_weight)
     x = point.x - along(rate, point.x) * adam.gradient / (tf.sqrt(adam.square) + _FLOOR)
-    return tf.clip_by_value(x, settings.low, settings.high), adam
+    return tf.clip_by_value(x, row.low, row.high), adam
 
 
 def _next_lambda(

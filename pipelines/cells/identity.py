@@ -1,8 +1,8 @@
 """The identity of a cell: a hash of all that decides what it holds, so that no cell is computed twice or mistaken.
 
-It covers the method with its hyperparameters, the instances, the digests of the data, the model and the judges, and the
-source of the engine, the measures and the method, by the import graph. It leaves out other methods, the launcher,
-tracking and where files lie.
+It covers the method with its hyperparameters, the instances, the digests of the data, the model, the judges and the
+guides that the method uses, and the source of the engine, the measures and the method, by the import graph. It leaves
+out other methods, the launcher, tracking and where files lie.
 """
 
 from __future__ import annotations
@@ -42,8 +42,14 @@ def deciding(search: Mapping[str, Any], instances: tuple[int, ...], trained: Tra
         "data": json.loads(trained.data_card.read_text())["sha256"],
         "model": models.sha256(trained.model),
         "judges": [models.sha256(path) for path in (trained.autoencoders, trained.oracle)],
+        **({"guides": guides(trained)} if searches.method(search).guide_quantile else {}),
         "code": code_sha256(search["method"]),
     }
+
+
+def guides(trained: Trained) -> list[str]:
+    """The digests of the guides, in their order."""
+    return [models.sha256(path) for path in sorted(trained.guides_folder.glob("*.keras"))]
 
 
 def sha256(deciding: Mapping[str, Any]) -> str:

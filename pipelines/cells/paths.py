@@ -20,16 +20,17 @@ LOCK = Path(".stage.lock")
 
 @dataclass(frozen=True)
 class Trained:
-    """A data set, the classifier that was trained on it, and its judges: where each of these three lies."""
+    """A data set, the classifier that was trained on it, its judges and its guides: where each of these four lies."""
 
     data_folder: Path
     model_folder: Path
     judges_folder: Path
+    guides_folder: Path
 
     @property
-    def folders(self) -> tuple[Path, Path, Path]:
-        """The three places."""
-        return self.data_folder, self.model_folder, self.judges_folder
+    def folders(self) -> tuple[Path, Path, Path, Path]:
+        """The four places."""
+        return self.data_folder, self.model_folder, self.judges_folder, self.guides_folder
 
     @property
     def data(self) -> Path:
@@ -76,6 +77,11 @@ class Trained:
         """How good the judges are on the test split."""
         return self.judges_folder / "metrics.json"
 
+    @property
+    def guides_metrics(self) -> Path:
+        """How good the guides are on the test split."""
+        return self.guides_folder / "metrics.json"
+
 
 @contextmanager
 def held() -> Iterator[None]:
@@ -108,8 +114,8 @@ def class_name(label: Any, *of: Trained) -> int | str:
     return names[int(label)] if is_named else label
 
 
-# What the stages `prepare`, `train` and `judges` have made last.
-LATEST = Trained(ROOT, ROOT, ROOT / "judges")
+# What the stages `prepare`, `train`, `judges` and `guides` have made last.
+LATEST = Trained(ROOT, ROOT, ROOT / "judges", ROOT / "guides")
 DATA, DATA_CARD = LATEST.data, LATEST.data_card
 MODEL, METRICS, HISTORY, CONFUSION = LATEST.model, LATEST.metrics, LATEST.history, LATEST.confusion
 AUTOENCODERS, ORACLE, JUDGES_METRICS = LATEST.autoencoders, LATEST.oracle, LATEST.judges_metrics

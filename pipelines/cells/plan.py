@@ -40,7 +40,7 @@ class Cell:
     instances: tuple[int, ...]
     """Places in the test split."""
     trained: Trained
-    """The data, the classifier that is explained, and the judges."""
+    """The data, the classifier that is explained, the judges and the guides."""
     trust: dict[str, Any]
     """What may run when the classifier is read: arguments of `cfx.models.load`."""
 
@@ -101,7 +101,7 @@ def read(path: Path) -> Plan:
 
 
 def of_sweep(params: Params) -> list[Cell]:
-    """The cells that the parameters describe, in order, for the prepared data, the trained models and the judges.
+    """The cells that the parameters describe, in order, for the prepared data, the trained models, judges and guides.
 
     Raises InputError for an instance or a target class that the data does not have, and for a model that is not there.
     """
@@ -135,9 +135,7 @@ def deciding(cell: Cell) -> dict[str, Any]:
     """
     found = identity.deciding(cell.search, cell.instances, cell.trained)
     if identity.sha256(found) != cell.id:
-        raise RuntimeError(
-            f"the data, the classifier, the judges or the code of cell {cell.id} were changed meanwhile; run again"
-        )
+        raise RuntimeError(f"the data, the models or the code of cell {cell.id} were changed meanwhile; run again")
     return found
 
 

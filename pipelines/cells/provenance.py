@@ -36,6 +36,9 @@ _KERNELS = (
     *("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS"),
 )
 
+# The parts of a cell's identity that were made before it, by their digests.
+_MADE = ("data", "model", "judges", "guides", "code")
+
 
 @cache
 def versions() -> dict[str, str]:
@@ -231,9 +234,10 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
         **{part: record[part] for part in ("commit", "diff", "lock")},
         **{f"untracked {path} (SHA-256)": digest for path, digest in record.get("untracked", {}).items()},
         **{f"version of {package}": number for package, number in record["versions"].items()},
-        **{f"{part} (SHA-256)": record["identity"][part] for part in ("data", "model", "judges", "code")},
-        **{key: value for key, value in record["identity"].items() if key not in ("data", "model", "judges", "code")},
+        **{f"{part} (SHA-256)": digests for part, digests in record["identity"].items() if part in _MADE},
+        **{key: value for key, value in record["identity"].items() if key not in _MADE},
         **{section: asked[section] for section in ("seed", "data", "model", "training")},
+        "guides": asked.get("guides"),
         "device": record["device"]["kind"],
     }
 

@@ -14,9 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # What stages import and what does not decide their outputs: it shows a person what they do meanwhile.
 _SHOWN = ("pipelines/terminal.py", "pipelines/progress.py")
-# The same for the stages that make data, models and judges: how params.yaml is read, whose sections DVC compares,
-# where the outputs lie, and whether a sweep fits the data. A change there must not train everything again.
-_MAKING = ("prepare", "train", "judges", "variants")
+# The same for the stages that make data and models: how params.yaml is read, whose sections DVC compares, where the
+# outputs lie, and whether a sweep fits the data. A change there must not train everything again.
+_MAKING = ("prepare", "train", "judges", "guides", "variants")
 _READ = ("pipelines/config/schema.py", "pipelines/cells/paths.py", "pipelines/cells/plan.py")
 # Its modules are imported by their names, which no import statement shows.
 _METHODS = ROOT / "cfx" / "methods"

@@ -1,9 +1,10 @@
-"""Where the data, the classifier and the judges of a sweep's variants lie; what variants have in common is there once.
+"""Where the data, classifier, judges and guides of a sweep's variants lie; what they have in common is there once.
 
-artifacts/            of the variant that stands in the sections of params.yaml: the stages prepare, train, judges
+artifacts/            of the variant in the sections of params.yaml: the stages prepare, train, judges, guides
 artifacts/variants/   of the others, what they do not share with that one: the stage variants
-    data-<key>/  model-<key>/  judges-<key>/   a key is a digest of the parameters and the code that decide a folder
-    index.json                                 which variant has which of them, and the digests of their files
+    data-<key>/  model-<key>/  judges-<key>/  guides-<key>/
+                      a key is a digest of the parameters and the code that decide a folder
+    index.json        which variant has which of them, and the digests of their files
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ INDEX = "index.json"
 
 
 def trained(variant: Upstream, params: Params, others: Path = paths.VARIANTS) -> Trained:
-    """Where the three of a variant lie, of a sweep with these parameters.
+    """Where the four of a variant lie, of a sweep with these parameters.
 
     others: the folder of what it does not share with the variant in the sections of the parameters.
     """
@@ -29,15 +30,16 @@ def trained(variant: Upstream, params: Params, others: Path = paths.VARIANTS) ->
     return Trained(*(latest if name == present else others / name for latest, name, present in places))
 
 
-def _names(variant: Upstream) -> tuple[str, str, str]:
-    """What the folders of a variant's data, classifier and judges are called.
+def _names(variant: Upstream) -> tuple[str, str, str, str]:
+    """What the folders of a variant's data, classifier, judges and guides are called.
 
     By what they are made from and by which code; where the user's files lie has no part in it.
     """
     made_from = variant.model_dump(mode="json")
     data = _digest("prepare", made_from["data"])
     model = _digest("train", data, made_from["seed"], made_from["model"], made_from["training"])
-    return f"data-{data}", f"model-{model}", f"judges-{_digest('judges', data, made_from['judges'])}"
+    judges, guides = (_digest(stage, data, made_from[stage]) for stage in ("judges", "guides"))
+    return f"data-{data}", f"model-{model}", f"judges-{judges}", f"guides-{guides}"
 
 
 def _digest(stage: str, *made_from: Any) -> str:

@@ -21,7 +21,7 @@ from cfx.errors import InputError
 from pipelines.config import searches
 
 # What can be swept beside the search.
-UPSTREAM = ("seed", "data", "model", "training", "judges")
+UPSTREAM = ("seed", "data", "model", "training", "judges", "guides")
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

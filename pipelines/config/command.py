@@ -16,7 +16,7 @@ import yaml
 from pipelines.config import CONF
 from pipelines.config.schema import FILES
 
-_UPSTREAM = ("seed", "data", "model", "training", "judges")
+_UPSTREAM = ("seed", "data", "model", "training", "judges", "guides")
 # What an option of a group is called by.
 _NAMES = ("data.name", "model.name", "search.method")
 
@@ -39,7 +39,11 @@ def command_line(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | No
     said = {*_NAMES, *axes, *(files[key] for key in axes if key in files)}
 
     own: dict[str, Any] = {}
-    upstream = [({key: variant[key] for key in _UPSTREAM}, _usual(variant, conf)) for variant in variants]
+    upstream = [
+        # without guides where no method uses them, as in a record of a time that had none
+        ({key: variant[key] for key in _UPSTREAM if variant.get(key) is not None}, _usual(variant, conf))
+        for variant in variants
+    ]
     search = [({"search": search}, {"search": _read(f"search/{search['method']}", conf)}) for search in searches]
     instances = [({"instances": asked["instances"]}, _read("config", conf))]
     for alternatives in (upstream, instances, search):

@@ -100,8 +100,10 @@ def compose(arguments: Sequence[str]) -> Request:
         # every variant is searched in the same way
         scientific = _scientific(config) | ({"search": search} if "search" in config else {})
         resolved = _resolved(config, ("tracking", "launch"))
+        params = parameters.from_config(scientific, search_axes, variants)
+        _check_guides(given, params)
         return Request(
-            params=parameters.from_config(scientific, search_axes, variants),
+            params=params,
             name=_name(config, given),
             tracking=_tracking(resolved.get("tracking")),
             launch=schema.checked(Launch, resolved.get("launch"), "launch"),
@@ -148,6 +150,13 @@ def _check_training(given: list[Override], models: set[str]) -> None:
         raise InputError(
             f"{told[0]}: has no effect, because model=keras is already trained; remove it, or use model=cnn"
         )
+
+
+def _check_guides(given: list[Override], params: Params) -> None:
+    """Raise InputError where the command line says how to train guides, and no method uses them."""
+    told = [override.input_line for override in given if override.key_or_group.split(".")[0] == "guides"]
+    if told and params.guides is None:
+        raise InputError(f"{told[0]}: has no effect, because no method of the sweep uses guides; remove it")
 
 
 def _other_choices(given: list[Override]) -> list[str]:

@@ -31,7 +31,17 @@ def from_config(
     search = config.get("search")
     if isinstance(search, Mapping):
         others["search"] = {} if "search" in axes else {key: search[key] for key in search if key not in axes}
-    return check(_with_digests(_with_numbers(others | first | {"sweep": dict(axes), "variants": compared})))
+    return _without_idle_guides(
+        check(_with_digests(_with_numbers(others | first | {"sweep": dict(axes), "variants": compared})))
+    )
+
+
+def _without_idle_guides(params: Params) -> Params:
+    """The same without guides where no method of the sweep uses them, so that none are trained."""
+    if any(searches.method(search).guide_quantile for _, search in params.points()):
+        return params
+    none = {"guides": None}
+    return params.model_copy(update=none | {"variants": [one.model_copy(update=none) for one in params.variants]})
 
 
 def _with_digests(requested: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """params.yaml: the scientific part of the configuration, checked. What a stage reads and what DVC compares.
 
 The driver writes it from the Hydra configuration; the stages know nothing of Hydra. It holds what decides a result
-(data, model, training, judges, search, instances, sweep, seed) and nothing of where or how it is computed.
+(data, model, training, judges, guides, search, instances, sweep, seed) and nothing of where or how it is computed.
 """
 
 from __future__ import annotations
@@ -114,6 +114,15 @@ class Judges(Section):
     steps: Int = Field(ge=1)
 
 
+class Guides(Section):
+    """How the guides are trained that methods search with."""
+
+    kinds: list[Literal["deep", "dense", "generative"]] = Field(min_length=1)
+    epochs: Int = Field(ge=1)
+    steps: Int = Field(ge=1)
+    seed: Int = Field(ge=0, lt=2**32 - 16)
+
+
 class Instances(Section):
     """Which inputs of the test split are explained."""
 
@@ -138,7 +147,7 @@ class Instances(Section):
 
 
 class Upstream(Section):
-    """What a classifier comes from: its data, its training, and the judges of its counterfactuals."""
+    """What a classifier comes from, and its companions: data, training, judges, and guides of the search."""
 
     seed: Int = Field(ge=0, lt=2**32)
     paths: Paths
@@ -146,6 +155,14 @@ class Upstream(Section):
     model: Annotated[Cnn | KerasFile, Field(discriminator="name")]
     training: Training
     judges: Judges
+    guides: Guides | None = None
+    """None where no method of the sweep uses any: then none are trained."""
+
+    @model_validator(mode="after")
+    def _seeds_apart(self) -> Upstream:
+        if self.guides and self.judges.seed in range(self.guides.seed, self.guides.seed + len(self.guides.kinds)):
+            raise ValueError("judges.seed is a seed of a guide (guides.seed and the next); a judge needs another one")
+        return self
 
     @property
     def trust(self) -> dict[str, Any]:
@@ -178,7 +195,7 @@ class Params(Upstream):
     variants: list[Variant] = []
 
     def of(self, variant: Variant) -> Params:
-        """The same with another variant in the sections that the stages `prepare`, `train` and `judges` read."""
+        """The same with another variant in the sections that make a classifier and its companions."""
         return self.model_copy(update={name: getattr(variant, name) for name in Upstream.model_fields})
 
     def points(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

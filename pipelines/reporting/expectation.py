@@ -83,7 +83,7 @@ def made_with() -> Json:
     """What all experiments of a run share: the machine, the versions, and the code that has a part in a number."""
     python = platform.python_version()
     return {"machine": provenance.machine(), "versions": {"python": python, **provenance.locked()}} | {
-        "code": provenance.code("prepare", "train", "judges", "explain")
+        "code": provenance.code("prepare", "train", "judges", "guides", "explain")
     }
 
 
@@ -189,4 +189,6 @@ def _made_from(cell: Cell) -> Iterator[tuple[str, str]]:
     # as far as they tell one from another
     yield f"data{which}", identity["data"][:60]
     yield f"model{which}", identity["model"][:60]
-    yield f"judges{which}", " ".join(digest[:16] for digest in identity["judges"])
+    for part in ("judges", "guides"):
+        if part in identity:
+            yield f"{part}{which}", " ".join(digest[:16] for digest in identity[part])

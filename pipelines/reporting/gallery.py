@@ -167,7 +167,7 @@ def _counterfactual(
         figures.evolution_strip(instance, *points, limits).save(evolution)
     return {
         "cell": cell,
-        "anchor": name,
+        "id": name,
         "caption": caption,
         "original": _embedded(figures.input_image(instance, limits), _SIDE),
         "counterfactual": _embedded(figures.input_image(x, limits), _SIDE),

@@ -14,16 +14,17 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from cfx import data, figures, metrics, models
+from cfx import data, figures, guide_training, metrics, models
 from cfx.files import replacing
 from cfx.method import ArrayMethod
 from cfx.result import Result
-from pipelines.cells import measures, paths, plan, provenance, store
+from pipelines.cells import identity, measures, paths, plan, provenance, store
 from pipelines.cells.paths import Trained, class_name
 from pipelines.cells.plan import Cell
 from pipelines.config import schema, searches
@@ -33,6 +34,8 @@ from pipelines.terminal import import_tensorflow, user_errors
 
 if TYPE_CHECKING:
     import keras
+
+    from cfx.guides import Guides
 
 # How many instances of a cell keep their evolution over lambda.
 PATHS = 10
@@ -69,11 +72,16 @@ def compute(missing: Iterable[Cell], chosen: Params) -> None:
 
 
 def batches(missing: Iterable[Cell]) -> list[list[Cell]]:
-    """The cells, grouped by what has to be the same for all rows of a search."""
+    """The cells, grouped by what has to be the same for all rows of a search.
+
+    A cell whose method uses guides is searched by itself: guides round otherwise in batches of other sizes, and a cell
+    must come out the same whatever is computed beside it.
+    """
     grouped: dict[str, list[Cell]] = {}
     for cell in missing:
         shared = {key: value for key, value in cell.search.items() if key not in cell.method.PER_ROW}
-        grouped.setdefault(f"{cell.trained} {shared} {cell.instances}", []).append(cell)
+        alone = cell.id if cell.method.guide_quantile else ""
+        grouped.setdefault(f"{cell.trained} {shared} {cell.instances} {alone}", []).append(cell)
     return list(grouped.values())
 
 
@@ -124,7 +132,8 @@ def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Resu
         x_test[rows],
         method,
         instances=rows,
-        train=_training_split(trained) if isinstance(method, ArrayMethod) else None,
+        train=_training_split(trained) if isinstance(method, ArrayMethod) or method.guide_quantile else None,
+        guides=_guides(trained.guides_folder, *identity.guides(trained)) if method.guide_quantile else None,
         path_rows=keeping,
         progress=progress,
     )
@@ -194,6 +203,12 @@ def _explained(trained: Trained, sha256: str, **trust: Any) -> tuple[keras.Model
 def _training_split(trained: Trained) -> tuple[np.ndarray, np.ndarray]:
     arrays = data.read_npz(trained.data, ("x_train", "y_train"))
     return arrays["x_train"], arrays["y_train"]
+
+
+@lru_cache(maxsize=1)
+def _guides(folder: Path, *sha256: str) -> Guides:
+    """The guides, loaded once a process, so that all cells share one compiled search."""
+    return guide_training.load(folder)
 
 
 @lru_cache(maxsize=1)

@@ -1,10 +1,11 @@
-"""Stage `variants`: data, classifiers and judges of a sweep over what a classifier comes from.
+"""Stage `variants`: data, classifiers, judges and guides of a sweep over what a classifier comes from.
 
     python -m pipelines.stages.variants
 
-The stages prepare, train and judges make those of one variant; this one makes what the others do not share with it, in
-artifacts/variants/ (see pipelines.cells.variants). What was ever made in this folder is kept in models/ and not made
-again, so a sweep that was widened or interrupted costs what is new; DVC's run cache knows whole stages only.
+The stages prepare, train, judges and guides make those of one variant; this one makes what the others do not share
+with it, in artifacts/variants/ (see pipelines.cells.variants). What was ever made in this folder is kept in models/
+and not made again, so a sweep that was widened or interrupted costs what is new; DVC's run cache knows whole stages
+only.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from pipelines.cells import paths, plan, variants
 from pipelines.cells.paths import Trained
 from pipelines.config import schema
 from pipelines.config.schema import Params, Upstream, Variant
-from pipelines.stages import judges, prepare, train
+from pipelines.stages import guides, judges, prepare, train
 from pipelines.terminal import console, user_errors
 
 _MAKERS: dict[str, Callable[[Upstream, Trained], None]] = {
     "data": prepare.make,
     "model": train.make,
     "judges": judges.make,
+    "guides": guides.make,
 }
 
 
@@ -41,8 +43,8 @@ def main() -> None:
         make("data", variant, chosen)
         plan.check(chosen, *plan.prepared(variants.trained(variant, chosen, paths.MODELS)))
     for variant in chosen.variants:
-        make("model", variant, chosen)
-        make("judges", variant, chosen)
+        for part in ("model", "judges", "guides"):
+            make(part, variant, chosen)
     collect(chosen)
 
 
@@ -58,7 +60,7 @@ def adopt() -> None:
 
 
 def make(part: str, variant: Variant, chosen: Params) -> None:
-    """Make the `data`, the `model` or the `judges` that a variant has of its own in models/, unless they are there."""
+    """Make a part (see `_MAKERS`) that a variant has of its own in models/, unless it is there."""
     trained = variants.trained(variant, chosen, paths.MODELS)
     place = f"{part}_folder"
     folder = getattr(trained, place)

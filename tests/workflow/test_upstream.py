@@ -55,7 +55,7 @@ def pulled(origin: Repository, path: Path) -> Repository:
 
 def trained(done: subprocess.CompletedProcess[str]) -> list[str]:
     """The lines by which the stages say that they have made something."""
-    return [line for line in done.stdout.splitlines() if line.split(":")[0] in ("prepare", "train", "judges")]
+    return [line for line in done.stdout.splitlines() if line.split(":")[0] in ("prepare", "train", "judges", "guides")]
 
 
 # a sweep over what a classifier comes from trains several

@@ -97,7 +97,7 @@ def test_a_problem_has_the_model_in_batches_of_any_size(model, x, train, as_func
     # a gradient of a function takes two inputs a feature
     assert not as_function or max(batches) <= 6 * 2 * 4
     assert [len(part) for part in problem.logits_and_gradient(inputs[:0], weights[:0])] == [0, 0]
-    with pytest.raises(InputError, match=r"weights have shape \(3,\), wanted \(17, 3\)"):
+    with pytest.raises(InputError, match=r"weights have shape \(3,\), expected \(17, 3\)"):
         problem.logits_and_gradient(inputs, np.ones(3))
 
 
@@ -175,14 +175,14 @@ def test_the_answer_may_round_beyond_the_range_and_is_clipped(model, x):
     [
         (
             lambda problem: problem.x[:, :3],
-            r"method test_array_search gave an array of shape \(20, 3\), wanted \(20, 4\)",
+            r"method test_array_search returned an array of shape \(20, 3\), expected \(20, 4\)",
         ),
-        (lambda problem: problem.x[:1], r"gave an array of shape \(1, 4\)"),
-        (lambda problem: None, "gave NoneType"),
-        (lambda problem: [[1, 2], [3]], "gave list"),
-        (lambda problem: problem.x.astype(str), "gave ndarray of <U"),
-        (lambda problem: problem.x + 1j, "gave ndarray of complex"),
-        (lambda problem: {"x": problem.x}, "gave dict"),
+        (lambda problem: problem.x[:1], r"returned an array of shape \(1, 4\)"),
+        (lambda problem: None, "returned NoneType"),
+        (lambda problem: [[1, 2], [3]], "returned list"),
+        (lambda problem: problem.x.astype(str), "returned ndarray of <U"),
+        (lambda problem: problem.x + 1j, "returned ndarray of complex"),
+        (lambda problem: {"x": problem.x}, "returned dict"),
         (lambda problem: np.where(np.arange(20)[:, None] == 3, np.nan, problem.x), "not finite in row 3"),
         (lambda problem: np.full((20, 4), 1e300), "not finite in row 0"),
         (lambda problem: problem.x + np.eye(20, 4), "in row 0, outside feature_range"),

@@ -64,7 +64,7 @@ def test_a_value_out_of_range_of_wachter_is_named(field, value):
 
 def test_every_module_of_methods_is_found_by_its_name():
     found = {name: methods.get(name) for name in methods.names()}
-    assert list(found) == ["growing_spheres", "nearest_neighbour", "primal_dual", "segment", "wachter"]
+    assert list(found) == ["growing_spheres", "nearest_neighbour", "plausible", "primal_dual", "segment", "wachter"]
     assert found["wachter"] is Wachter and found["primal_dual"] is PrimalDual
     for name, method in found.items():
         assert issubclass(method, StepMethod | ArrayMethod)
@@ -73,7 +73,7 @@ def test_every_module_of_methods_is_found_by_its_name():
 
 
 def test_an_unknown_method_is_told_the_known_ones():
-    with pytest.raises(InputError, match=r"no method 'watcher'.*nearest_neighbour, primal_dual"):
+    with pytest.raises(InputError, match=r"no method 'watcher'.*nearest_neighbour, plausible, primal_dual"):
         methods.get("watcher")
     with pytest.raises(AttributeError, match="Watcher"):
         cfx.Watcher  # noqa: B018

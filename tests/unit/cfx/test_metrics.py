@@ -11,7 +11,19 @@ NOWHERE = LambdaPath(**{name: np.zeros(0) for name in ("row", "x", "lam", "proba
 
 def result(x, cf_class, original_class, found=True):
     n = len(x)
-    numbers = ("probability", "l1", "l2", "l0", "lam", "lam_init", "learning_rate", "iterations", "runtime_s")
+    numbers = (
+        "plausible",
+        "anchor",
+        "probability",
+        "l1",
+        "l2",
+        "l0",
+        "lam",
+        "lam_init",
+        "learning_rate",
+        "iterations",
+        "runtime_s",
+    )
     return Result(
         method="wachter",
         x=np.asarray(x, np.float32),

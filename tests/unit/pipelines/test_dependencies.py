@@ -32,7 +32,7 @@ def test_every_stage_has_a_module_and_every_module_a_stage():
 
 def test_every_method_can_decide_a_counterfactual_and_none_of_them_a_classifier_or_a_judge():
     assert source.of_stage("explain") >= METHODS
-    for name in ("prepare", "train", "judges", "variants"):
+    for name in ("prepare", "train", "judges", "guides", "variants"):
         assert not source.of_stage(name) & METHODS
 
 

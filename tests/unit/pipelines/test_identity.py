@@ -23,11 +23,14 @@ def codes_where_changed(module, monkeypatch):
     ("module", "methods"),
     [
         ("methods/wachter.py", {"wachter"}),
-        ("methods/primal_dual.py", {"primal_dual"}),
-        ("proximal.py", {"primal_dual"}),
-        # on which another method stands
+        # on which other methods stand
+        ("methods/primal_dual.py", {"primal_dual", "plausible"}),
+        ("proximal.py", {"primal_dual", "plausible"}),
         ("methods/nearest_neighbour.py", {"nearest_neighbour", "segment"}),
+        ("methods/plausible.py", {"plausible"}),
         ("worker.py", {"own"}),
+        # which trains guides: a cell holds their digests
+        ("guide_training.py", set()),
         # which no result depends on
         ("charts.py", set()),
         ("methods/__init__.py", set()),

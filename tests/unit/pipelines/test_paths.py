@@ -15,7 +15,7 @@ from pipelines.cells.paths import Trained, class_name
 
 def trained(folder: Path, names: list[str] | None) -> Trained:
     folder.mkdir()
-    kept = Trained(folder, folder, folder)
+    kept = Trained(folder, folder, folder, folder)
     kept.data_card.write_text(json.dumps({"class_names": names}))
     return kept
 

@@ -20,6 +20,7 @@ def trained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(models, "sha256", Path.read_text)
     LATEST.oracle.parent.mkdir(parents=True)
+    LATEST.guides_folder.mkdir()
     for path in (LATEST.model, LATEST.autoencoders, LATEST.oracle):
         path.write_text("first")
     LATEST.data_card.write_text(json.dumps({"classes": 10, "sha256": "0"}))

@@ -133,6 +133,7 @@ def write_artifacts() -> list[plan.Cell]:
     card = {"classes": 3, "input_shape": [6, 6, 1], "train": 12, "test": 12, "sha256": "da7a", "arrays": {}}
     paths.DATA_CARD.write_text(json.dumps(card))
     paths.JUDGES_METRICS.parent.mkdir()
+    paths.LATEST.guides_folder.mkdir()
     for model in (paths.MODEL, paths.AUTOENCODERS, paths.ORACLE):
         with zipfile.ZipFile(model, "w") as archive:
             archive.writestr("config.json", "{}")
@@ -162,6 +163,8 @@ def counterfactuals(cell: plan.Cell, x_test: np.ndarray, found: bool = True, unc
         x=x,
         found=np.full(n, found),
         unchanged=np.full(n, unchanged),
+        plausible=np.full(n, np.nan),
+        anchor=np.full(n, -1),
         probability=0.99 * one,
         cf_class=np.full(n, 1 if found else 2),
         original_class=np.full(n, 2),

@@ -19,6 +19,8 @@ def result(l1: float) -> Result:
         x=x,
         found=np.array([True]),
         unchanged=np.array([False]),
+        plausible=np.array([np.nan]),
+        anchor=np.array([-1]),
         target_class=text,
         path=path,
         **numbers,

@@ -1,0 +1,198 @@
+"""How guides (`cfx.guides`) are trained on the training split, and kept in files.
+
+Three kinds have different blind spots:
+
+- `deep`: a classifier trained on noisy inputs; convolutions with strides for images, four dense layers for a table.
+- `dense`: two wide dense layers, trained likewise.
+- `generative`: a denoising autoencoder of each class; its logits are -|x - AE_c(x)|^2 / T, with the temperature T that
+  makes the training labels likeliest.
+
+The noise of an input has a standard deviation drawn from 0 to 4/3 d / sqrt(features), half of that for `generative`,
+where d is the median distance between instances of different classes: images and tables need no setting of their own.
+
+Sources: Cohen, Rosenfeld and Kolter 2019, "Certified adversarial robustness via randomized smoothing" (training with
+noise); Vincent et al. 2010, "Stacked denoising autoencoders"; Schott et al. 2019, "Towards the first adversarially
+robust neural network model on MNIST" (classification by one autoencoder a class).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from cfx import models, training
+from cfx.data import Dataset, read_npz
+from cfx.errors import InputError
+from cfx.files import replacing
+from cfx.guides import Guides, margins
+from cfx.training import Progress
+
+if TYPE_CHECKING:
+    import keras
+
+Kind = Literal["deep", "dense", "generative"]
+
+_EXAMPLES_A_STEP = 128
+# Units of the hidden layers of a class's autoencoder, and of its code: few, for it must not copy other classes.
+_HIDDEN, _CODE = 64, 12
+# The largest noise, as a share of the median distance between classes, and the pairs that this is taken of.
+_NOISE, _PAIRS = 4 / 3, 4096
+
+
+def train(
+    dataset: Dataset,
+    *,
+    kinds: Sequence[Kind],
+    epochs: int,
+    steps: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> Guides:
+    """Train guides on the training split.
+
+    Args:
+        dataset: images or a table.
+        kinds: see `cfx.guide_training`.
+        epochs: how often each training instance is seen, at least.
+        steps: the fewest steps of a guide, however small the data set is; 128 examples each.
+        seed: of weights, order and noise; guide number i has seed + i.
+        progress: called with the steps done and in all, of all guides together.
+
+    Raises:
+        InputError: a kind is unknown.
+    """
+    makers = {"deep": _deep, "dense": _dense, "generative": _generative}
+    for kind in kinds:
+        if kind not in get_args(Kind):
+            raise InputError(f"kinds must be of {', '.join(get_args(Kind))}, got {kind!r}")
+    noise = _noise(dataset, seed)
+    count = max(steps, epochs * len(dataset.x_train) // _EXAMPLES_A_STEP)
+    trained = []
+    for number, kind in enumerate(kinds):
+        # before the first layer is made, for it draws the seed of its weights then
+        training.set_seed(seed + number)
+        trained.append(makers[kind](dataset, noise, count, seed + number, _part(progress, number, len(kinds))))
+    return Guides(tuple(trained), margins(trained, dataset.x_train, dataset.y_train), dataset.y_train)
+
+
+def _part(progress: Progress | None, number: int, parts: int) -> Progress | None:
+    """Progress of one of several parts of equal length, as progress of the whole."""
+    return progress and (lambda done, total: progress(number * total + done, parts * total))
+
+
+def save(guides: Guides, folder: Path) -> None:
+    """Write guide_<number>.keras and margins.npz into a folder."""
+    for number, model in enumerate(guides.models):
+        with replacing(folder / f"guide_{number}.keras") as temporary:
+            model.save(temporary)
+    with replacing(folder / "margins.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, margins=guides.margins, labels=guides.labels)
+
+
+def load(folder: Path) -> Guides:
+    """Read what `save` wrote. Raises InputError where a file is missing or damaged."""
+    arrays = read_npz(folder / "margins.npz", ("margins", "labels"))
+    loaded = tuple(models.load(folder / f"guide_{number}.keras") for number in range(arrays["margins"].shape[1]))
+    return Guides(loaded, arrays["margins"], arrays["labels"])
+
+
+def _noise(dataset: Dataset, seed: int) -> float:
+    """The largest standard deviation of the noise, in units of the input."""
+    one, other = np.random.default_rng(seed).choice(len(dataset.x_train), (2, _PAIRS))
+    differ = dataset.y_train[one] != dataset.y_train[other]
+    change = dataset.x_train[one[differ]] - dataset.x_train[other[differ]]
+    distance = np.median(np.sqrt(np.square(change).reshape(len(change), -1).sum(axis=1)))
+    return float(_NOISE * distance / np.sqrt(prod(dataset.input_shape)))
+
+
+def _noisy(x: np.ndarray, noise: float, random: np.random.Generator, rank: int) -> np.ndarray:
+    """x with noise whose standard deviation is drawn for each input; the last `rank` axes are the input's."""
+    deviation = random.uniform(0, noise, (*x.shape[: x.ndim - rank], *[1] * rank)).astype(np.float32)
+    return x + deviation * random.standard_normal(x.shape, np.float32)
+
+
+def _deep(dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None) -> keras.Model:
+    from keras import layers
+
+    if len(dataset.input_shape) == 3:
+        # halved until a side is short, so that the dense layer does not grow with the images
+        halvings = max(2, int(np.ceil(np.log2(max(dataset.input_shape[:2]) / 8))))
+        filters = [min(32 * 2**i, 128) for i in range(halvings)]
+        body = [layers.Conv2D(count, 3, strides=2, padding="same", activation="relu") for count in filters]
+        body += [layers.Flatten(), layers.Dense(128, "relu")]
+    else:
+        body = [layers.Flatten(), *(layers.Dense(64, "relu") for _ in range(4))]
+    return _classifier(body, dataset, noise, steps, seed, progress)
+
+
+def _dense(dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None) -> keras.Model:
+    from keras import layers
+
+    body = [layers.Flatten(), layers.Dense(256, "relu"), layers.Dense(256, "relu")]
+    return _classifier(body, dataset, noise, steps, seed, progress)
+
+
+def _classifier(
+    body: Sequence[keras.Layer], dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None
+) -> keras.Model:
+    """A classifier trained on noisy inputs."""
+    import keras
+    from keras import layers
+
+    stack = [keras.Input(dataset.input_shape, name="x"), *body, layers.Dense(dataset.classes, name="logits")]
+    model = keras.Sequential(stack, name="guide")
+    random = np.random.default_rng(seed)
+
+    def examples() -> tuple[np.ndarray, np.ndarray]:
+        drawn = random.choice(len(dataset.x_train), _EXAMPLES_A_STEP)
+        return _noisy(dataset.x_train[drawn], noise, random, len(dataset.input_shape)), dataset.y_train[drawn]
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # the layers are trained in a model of their own, so that the one returned carries no optimizer into its file
+    training.fit(keras.Sequential(model.layers), loss, examples, steps, progress)
+    return model
+
+
+def _generative(dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None) -> keras.Model:
+    """A denoising autoencoder of each class, as one model that gives logits."""
+    import keras
+    from keras import layers, ops
+
+    features, random = prod(dataset.input_shape), np.random.default_rng(seed)
+    stack = training.autoencoders(dataset.classes, features, _HIDDEN, min(_CODE, max(1, features // 4)))
+    x, groups = dataset.x_train.reshape(-1, features), training.members(dataset)
+
+    def examples() -> tuple[np.ndarray, np.ndarray]:
+        drawn = training.drawn(x, groups, _EXAMPLES_A_STEP // 2, random)
+        return _noisy(drawn, noise / 2, random, 1), drawn
+
+    apart = keras.Sequential([keras.Input((dataset.classes, features)), *stack])
+    training.fit(apart, "mean_squared_error", examples, steps, progress)
+    inputs = keras.Input(dataset.input_shape, name="x")
+    copies = layers.RepeatVector(dataset.classes, name="copies")(layers.Flatten(name="flat")(inputs))
+    missed = copies
+    for layer in stack:
+        missed = layer(missed)
+    energy = ops.sum(ops.square(missed - copies), axis=2)
+    chosen = random.choice(len(x), min(len(x), _PAIRS), replace=False)
+    energies = np.asarray(keras.Model(inputs, energy)(dataset.x_train[chosen]))
+    temperature = _temperature(energies, dataset.y_train[chosen])
+    return keras.Model(inputs, layers.Rescaling(-1 / temperature, name="logits")(energy), name="guide")
+
+
+def _temperature(energies: np.ndarray, labels: np.ndarray) -> float:
+    """The T > 0 that makes the labels (n,) likeliest by the logits -energies / T (n, classes)."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    spread = np.log(np.std(energies) + np.finfo(np.float32).tiny)
+
+    def misfit(log_temperature: float) -> float:
+        logits = -energies / np.exp(spread + log_temperature)
+        return -float(np.take_along_axis(log_softmax(logits, axis=1), labels[:, None].astype(int), axis=1).mean())
+
+    return float(np.exp(spread + minimize_scalar(misfit, bounds=(-8, 4), method="bounded").x))

@@ -1,0 +1,183 @@
+"""The nearest plausible counterfactual: least L1 such that the classifier and the guides see the target class.
+
+The problem, for a target class t, the classifier's margin m_0 and the margins m_1, ..., m_J of the guides, is
+
+    minimise |x' - x|_1   subject to   m_j(x') >= kappa_j(t) for j = 0, ..., J,   low <= x' <= high
+
+where kappa_0 is the logit of the probability that is wanted, as in `primal_dual`, and kappa_j(t) is the q-quantile of
+the margin m_j over the training instances of class t, q being the plausibility (`cfx.guides`). The steps are those of
+`primal_dual`, with the least slack min_j (m_j - kappa_j) in place of the margin, and with the gradient of
+-log sum_j exp(kappa_j - m_j), a smooth minimum. Three things keep the change to what belongs to the class:
+
+- The anchors of an instance are the nearest training instances of the target class that meet all constraints. The box
+  between the instance and them bounds each feature: low = min(x, anchors), high = max(x, anchors).
+- The search starts with the nearest anchor as its best counterfactual, so that one is found wherever there is an
+  anchor, and never a further one.
+- For images the gradient is the mean over 3 x 3 pixels, so that strokes change and not single pixels.
+
+For `other`, the three classes with the nearest anchors are searched, and the nearest result counts.
+
+Sources: Van Looveren and Klaise 2019, "Interpretable counterfactual explanations guided by prototypes"
+(arXiv:1907.02584), and Poyiadzi et al. 2020, "FACE" (counterfactuals that are like the data); Augustin, Meinke and Hein
+2020, "Adversarial robustness on in- and out-distribution improves explainability" (robust models give meaningful
+changes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cfx.backend import tf
+from cfx.errors import InputError
+from cfx.methods.primal_dual import PrimalDual, State
+from cfx.neighbours import nearest
+from cfx.point import Best, Point, Row, Starts
+
+if TYPE_CHECKING:
+    from cfx.guides import Guides
+    from cfx.problem import Problem
+
+# How many classes are searched where there is a choice.
+_CLASSES = 3
+# How many more training instances than anchors the classifier is asked about at first, and the factor of more where
+# it does not take enough of them for their class.
+_SPARE, _WIDER = 4, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plausible(PrimalDual):
+    """The least L1 such that the classifier and each guide are as sure of the target class as of real instances of it.
+
+    `plausibility` is the dial between near and plausible. It needs guides and the training split, but at 0, where it is
+    `PrimalDual`. What is found is decided by the classifier alone, as for every method; the column `plausible` says
+    whether the guides agree, and `anchor` which training instance the search started with. The guides' dense layers
+    round otherwise in batches of other sizes, so a row may come out a little otherwise beside other rows.
+
+    Example, for a Keras classifier `model` and a `cfx.data.Dataset` of images in [-0.5, 0.5]:
+
+        found = guide_training.train(dataset, kinds=("deep", "dense", "generative"), epochs=3, steps=900, seed=2)
+        split = dataset.x_train, dataset.y_train
+        result = find_counterfactuals(model, x, Plausible(target_class=3), train=split, guides=found)
+    """
+
+    plausibility: float = 0.25
+    """The quantile of the guides' margins over real instances of the class that a counterfactual has to reach, 0 to 1:
+    at 0.5 it is as sure a case as every second of them. At 0 there are no guides."""
+
+    anchors: int = 1
+    """How many of the nearest real instances span the box that the features stay in, 1 or above: more give a lower L1
+    and a less certain class."""
+
+    box: bool = True
+    """Whether features stay between the instance and the anchors. It takes inputs whose features mean the same in each,
+    such as centred images and tables; without it the guides alone keep a counterfactual plausible."""
+
+    max_iter: int = 40
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        self._check_number("plausibility", lambda value: 0 <= value <= 1, "in [0, 1]")
+        self._check_whole_number("anchors", most=1_000)
+        if not isinstance(self.box, bool):
+            raise InputError(f"box must be true or false, got {self.box!r}")
+
+    @property
+    def guide_quantile(self) -> float:
+        """The plausibility."""
+        return self.plausibility
+
+    def starts(self, problem: Problem) -> Starts:
+        """One search for each target class that has an anchor, of at most three classes; one where none has any."""
+        if problem.guides is None:
+            return super().starts(problem)
+        row, label, anchors = _anchors(problem, problem.guides, self)
+        first = problem.x_train[anchors[:, 0]]
+        of_row = problem.x[row]
+        low, high = (np.broadcast_to(bound, of_row.shape) for bound in (problem.low, problem.high))
+        if self.box:
+            spanned = problem.x_train[anchors]
+            low, high = np.minimum(of_row, spanned.min(axis=1)), np.maximum(of_row, spanned.max(axis=1))
+        target = label[:, None] == np.arange(problem.target.shape[1])
+        found = Starts(row, target, low, high, first, np.ones(len(row), bool), anchors[:, 0])
+        return _completed(problem, found)
+
+    @staticmethod
+    def step(settings: Any, row: Row, state: State, point: Point, best: Best) -> State:
+        """A step of `primal_dual`, for images along the mean gradient of neighbouring pixels."""
+        if point.scores.guides.shape[1] and point.gradient.shape.rank == 4:
+            point = point._replace(gradient=tf.nn.avg_pool2d(point.gradient, 3, 1, "SAME"))
+        return PrimalDual.step(settings, row, state, point, best)
+
+
+def _anchors(problem: Problem, guides: Guides, method: Plausible) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The instances (k,) with an anchor, ascending, the classes (k,) of the anchors, and these (k, count) as indices.
+
+    Each instance is there once for each of its target classes that has an anchor, or for the three nearest of these.
+    """
+    if len(problem.x_train) == 0:
+        raise InputError("train has no instances to take anchors from: give train=(x_train, y_train)")
+    accepted = guides.accept_training(method.plausibility)
+    rows, labels, anchors, distances = [], [], [], []
+    for label in range(problem.target.shape[1]):
+        of_label = np.flatnonzero(problem.target[:, label])
+        allowed = np.flatnonzero(accepted & (guides.labels == label))
+        if len(of_label) and len(allowed):
+            row, found, distance = _nearest_met(problem, of_label, allowed, label, method.anchors)
+            rows.append(row)
+            labels.append(np.full(len(row), label))
+            anchors.append(found)
+            distances.append(distance)
+    if not rows:
+        return np.zeros(0, int), np.zeros(0, int), np.zeros((0, method.anchors), int)
+    row, label_of, anchor, distance = map(np.concatenate, (rows, labels, anchors, distances))
+    order = np.lexsort((distance, row))
+    begins = np.searchsorted(row[order], row[order])
+    order = order[np.arange(len(order)) - begins < _CLASSES]
+    return row[order], label_of[order], anchor[order]
+
+
+def _nearest_met(
+    problem: Problem, rows: np.ndarray, allowed: np.ndarray, label: int, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The nearest `count` of the allowed training instances (m,) that the classifier gives a class, for rows (k,).
+
+    Returns the rows that have one, these (n, count), the last one repeated where there are fewer, and the distance to
+    the first (n,). The classifier sees those alone that are near, for most of them it gives their class.
+    """
+    x, x_train = problem.x[rows], problem.x_train[allowed]
+    is_met = np.zeros(len(allowed), bool)
+    is_known = ~np.all((problem.low <= x_train) & (x_train <= problem.high), axis=tuple(range(1, x.ndim)))
+    reach = count + _SPARE
+    while True:
+        found, distance = nearest(x, x_train, problem.low, problem.high, reach)
+        asked = np.unique(found)
+        asked = asked[~is_known[asked]]
+        f_label = problem.probabilities(x_train[asked])[:, label]
+        is_met[asked] = np.abs(f_label - np.float32(problem.target_proba)) <= problem.tol
+        is_known[asked] = True
+        enough = is_met[found].sum(axis=1) >= count
+        if enough.all() or reach >= len(allowed):
+            break
+        reach *= _WIDER
+    first = np.argsort(~is_met[found], axis=1, kind="stable")[:, :count]
+    met = np.take_along_axis(is_met[found], first, axis=1)
+    last = np.minimum(np.arange(count), met.sum(axis=1, keepdims=True) - 1)
+    has_one = met.any(axis=1)
+    chosen = np.take_along_axis(first, last, axis=1)[has_one]
+    nearest_ones = np.take_along_axis(found[has_one], chosen, axis=1)
+    return rows[has_one], allowed[nearest_ones], np.take_along_axis(distance[has_one], chosen[:, :1], axis=1)[:, 0]
+
+
+def _completed(problem: Problem, found: Starts) -> Starts:
+    """The starts, in the order of the instances, with those of the instances that have no anchor: at the instance."""
+    n = len(problem.x)
+    row = np.setdiff1d(np.arange(n), found.row)
+    x, none = problem.x[row], np.zeros(len(row), bool)
+    low, high = (np.broadcast_to(bound, x.shape) for bound in (problem.low, problem.high))
+    rest = Starts(row, problem.target[row], low, high, x, none, np.full(len(row), -1))
+    order = np.argsort(np.concatenate([found.row, row]), kind="stable")
+    return Starts(*(np.concatenate(both)[order] for both in zip(found, rest, strict=True)))
