@@ -138,11 +138,11 @@ class Instances(Section):
         if self.index is None and self.range is None and self.per_class is None:
             raise ValueError("give one of index, range and per_class")
         if self.range is not None and not 0 <= self.range[0] < self.range[1]:
-            raise ValueError(f"range must be [first, one past the last], 0 <= first < last, not {list(self.range)}")
+            raise ValueError(f"range must be [start, stop] with 0 <= start < stop, not {list(self.range)}")
         if self.classes != "all" and (not self.classes or len(set(self.classes)) < len(self.classes)):
-            raise ValueError(f"classes must be `all` or a list of different classes, not {self.classes}")
+            raise ValueError(f"classes must be `all` or a list of distinct classes, not {self.classes}")
         if self.index is not None and (not self.index or len(set(self.index)) < len(self.index)):
-            raise ValueError(f"index must be a list of different places in the test split, not {self.index}")
+            raise ValueError(f"index must be a list of distinct indices into the test split, not {self.index}")
         return self
 
 
@@ -223,14 +223,17 @@ def check(raw: Mapping[str, Any]) -> Params:
     """Check a params.yaml that was read or composed. Raises InputError that names the first thing wrong."""
     params = checked(Params, raw)
     if twice := sorted(params.search if "search" in params.sweep else params.search.keys() & params.sweep.keys()):
-        raise InputError(f"params.yaml: search.{twice[0]} has no effect, for it is swept; change `sweep`")
+        raise InputError(f"params.yaml: search.{twice[0]} has no effect, because it is swept; change `sweep` instead")
     if params.variants and params not in map(params.of, params.variants):
-        raise InputError("params.yaml: its data, model or training is none of its variants; change them by a run")
+        raise InputError(
+            "params.yaml: its seed, data, model, training and judges do not match any of its variants; "
+            "write the file with `python -m pipelines.run`"
+        )
     points = [repr((searches.name(search), searches.method(search))) for _, search in params.points()]
     # where a file lies makes no other classifier
     upstream = [repr(variant.model_dump(exclude={"swept", "paths"})) for variant in params.variants]
     if len(set(points)) < len(points) or len(set(upstream)) < len(upstream):
-        raise InputError("the sweep names the same cell twice; remove the repeated value")
+        raise InputError("the sweep contains the same cell twice; remove the repeated value")
     return params
 
 
@@ -267,9 +270,13 @@ def user_file(params: Upstream, name: str) -> tuple[Path, str]:
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"{option}: {path} cannot be read ({error.strerror}); give a file") from error
+        raise InputError(
+            f"{option}: {path} cannot be read ({error.strerror}); give the path of a readable file"
+        ) from error
     if wanted not in (None, found):
-        raise InputError(f"{option}: {path} has the SHA-256 {found}, not the {wanted} of {digest}")
+        raise InputError(
+            f"{option}: {path} has SHA-256 {found}, but {digest} is {wanted}; use the matching file, or change {digest}"
+        )
     return path, found
 
 
@@ -278,14 +285,16 @@ def read() -> Params:
     try:
         return check(yaml.safe_load(PATH.read_text()))
     except FileNotFoundError:
-        raise InputError(f"{PATH}: no such file here; work in the repository's root") from None
+        raise InputError(f"{PATH}: no such file; run the command in the root of the repository") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{PATH}: is not YAML ({str(error).splitlines()[0]})") from error
+        raise InputError(
+            f"{PATH}: is not valid YAML ({str(error).splitlines()[0]}); write it with `python -m pipelines.run`"
+        ) from error
 
 
 def write(params: Params) -> None:
     """Write params.yaml, atomically and only where it changes."""
-    text = "# Written by `python -m pipelines.run` from conf/: what decides the results. DVC compares it.\n"
+    text = "# Written by `python -m pipelines.run` from conf/: the parameters of the results, which DVC tracks.\n"
     text += yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
     if not PATH.exists() or PATH.read_text() != text:
         with replacing(PATH) as temporary:

@@ -42,9 +42,11 @@ def method(search: Mapping[str, Any]) -> Method:
     chosen = section.pop("method", None)
     for axis in ("target_class", "lam_init", "learning_rate"):
         if isinstance(section.get(axis), list | tuple):
-            raise InputError(f"search.{axis}: a cell has one value, not {section[axis]}; sweep it as a,b,c")
+            raise InputError(f"search.{axis}: must be one value, not {section[axis]}; to sweep it, give a,b,c")
     if chosen != OWN and chosen not in methods.names():
-        raise InputError(f"search.method: there is no {chosen!r}; choose one of {', '.join((*methods.names(), OWN))}")
+        raise InputError(
+            f"search.method: unknown method {chosen!r}; choose one of {', '.join((*methods.names(), OWN))}"
+        )
     try:
         if chosen == OWN:
             shared = {key: section[key] for key in _PROBLEM if key in section}
@@ -103,7 +105,7 @@ def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = (
             raise InputError(f"{_OPTIONS.get(argument, 'search')}: {reason}") from error
         raise InputError(f"search.{error}") from error
     if taken := sorted(found.fields.keys() & {*FILE, "method"}):
-        raise InputError(f"search.module: its hyperparameter {taken[0]} is an option of search=own; rename it")
+        raise InputError(f"search.module: the hyperparameter {taken[0]} is already an option of search=own; rename it")
     return found
 
 
@@ -117,7 +119,9 @@ def digests(section: Mapping[str, Any], found: Description) -> dict[str, Any]:
     values = {"module_sha256": found.sha256, "environment": environment}
     for key, value in values.items():
         if section.get(key) not in (None, value):
-            raise InputError(f"search.{key}: {section['module']} has {value}, not the {section[key]} that was given")
+            raise InputError(
+                f"search.{key}: {section['module']} has {value}, but {section[key]} was given; remove the option"
+            )
     return {**section, **values}
 
 
@@ -139,7 +143,7 @@ def record(search: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     found = describe(search)
     if digests({**search, "module_sha256": None, "environment": None}, found) != dict(search):
-        raise RuntimeError(f"{search['module']} or its environment was changed meanwhile; run again")
+        raise RuntimeError(f"{search['module']} or its environment changed during the run; run the same command again")
     source = Path(search["module"]).read_text(encoding="utf-8")
     packages = found.packages if search["python"] else {}
     return {"own": {"module": Path(search["module"]).name, "source": source, "packages": packages}}
@@ -153,4 +157,4 @@ def _check_range(chosen: Method) -> None:
     low, high = (np.asarray(bound) for bound in chosen.feature_range)
     if low.ndim or high.ndim or low > FEATURE_RANGE[0] or high < FEATURE_RANGE[1]:
         least = f"[{FEATURE_RANGE[0]}, {FEATURE_RANGE[1]}]"
-        raise InputError(f"search.feature_range: must hold the data's range, {least}: give two such numbers")
+        raise InputError(f"search.feature_range: must contain the range of the data, {least}; give two such numbers")
