@@ -127,16 +127,16 @@ def commands(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | 
     lines = []
     if record["commit"] is None:
         code = record["identity"]["code"]
-        lines.append(f"# not made in a git clone: no commit to go back to, only the SHA-256 of the code, {code}")
+        lines.append(f"# not computed in a git clone: there is no commit to check out; SHA-256 of the code: {code}")
     else:
         origin = provenance.remote() or "<the repository>"
         lines.append(f"git clone {shlex.quote(origin)} again && cd again")
-        missing = "   # which is not in this clone: all parameters are named below" if clone is None else ""
+        missing = "   # not in this clone, so the last command sets all parameters" if clone is None else ""
         lines.append(f"git checkout {record['commit']}{missing}")
     if record["diff"]:
         lines.append(f"git apply <<'END'\n{_patch(record)}END")
     for path, sha256 in record.get("untracked", {}).items():
-        lines.append(f"# beside what git has there was {path}, SHA-256 {sha256}")
+        lines.append(f"# untracked file that the record does not contain: {path}, SHA-256 {sha256}")
     if own := record.get("own"):
         lines.append(f"cat > {shlex.quote(own['module'])} <<'END_OF_METHOD'\n{own['source'].rstrip()}\nEND_OF_METHOD")
         lines += [f"# in the environment of the method: {name} {number}" for name, number in own["packages"].items()]
@@ -169,8 +169,8 @@ def compare(asked: Mapping[str, Any], record: Mapping[str, Any], expected: Resul
     (again,) = [json.loads(path.read_text()) for path in (clone / paths.RESULTS).glob("*.json")]
     found = Result.load(clone / paths.RESULTS / f"{again['cell']}.npz")
     is_equal = found.x.tobytes() == expected.x.tobytes()
-    furthest = "" if found.x.shape != expected.x.shape else f", by {np.abs(found.x - expected.x).max():.2g} at most"
-    print("the counterfactuals are equal, bit for bit" if is_equal else f"the counterfactuals differ{furthest}")
+    furthest = "" if found.x.shape != expected.x.shape else f" by at most {np.abs(found.x - expected.x).max():.2g}"
+    print("the counterfactuals are identical bit for bit" if is_equal else f"the counterfactuals differ{furthest}")
     # of a sweep's parameters those of this cell alone are the ones that were asked for again
     for line in provenance.differences({**record, "params": asked}, again):
         print(f"  {line}")

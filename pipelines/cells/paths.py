@@ -94,8 +94,8 @@ def held() -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(
-            "a stage is at work in this folder, as after a run that was killed (`ps -ef` shows it as "
-            "python -m pipelines...); wait for it, or end it"
+            "a stage is still running in this folder, for example after its run was killed; "
+            "wait until it ends, or end it (`ps -ef` shows it as python -m pipelines...)"
         ) from None
     try:
         yield

@@ -117,7 +117,7 @@ def of_sweep(params: Params) -> list[Cell]:
 def _of_model(params: Params, upstream: Upstream, swept_upstream: dict[str, Any], trained: Trained) -> list[Cell]:
     for folder in trained.folders:
         if not folder.is_dir():
-            raise InputError(f"{folder}: is not here, but the sweep needs it; run `dvc repro variants`")
+            raise InputError(f"{folder}: is missing, but the sweep needs it; run `dvc repro variants`")
     instances = check(params, *prepared(trained))
     cells = []
     for swept, section in params.points():
@@ -135,7 +135,10 @@ def deciding(cell: Cell) -> dict[str, Any]:
     """
     found = identity.deciding(cell.search, cell.instances, cell.trained)
     if identity.sha256(found) != cell.id:
-        raise RuntimeError(f"the data, the models or the code of cell {cell.id} were changed meanwhile; run again")
+        raise RuntimeError(
+            f"the data, the models or the code of cell {cell.id} changed during the run; "
+            "run the same command again"
+        )
     return found
 
 
@@ -154,7 +157,7 @@ def check(params: Params, card: Mapping[str, Any], labels: np.ndarray) -> tuple[
         target = searches.method(search).target_class
         if isinstance(target, int) and target >= classes:
             known = f"0 to {classes - 1}" + (f" ({', '.join(names)})" if names else "")
-            raise InputError(f"search.target_class: {target} is not a class of the data, which has {known}")
+            raise InputError(f"search.target_class: {target} is not a class of the data; choose one of {known}")
     return _chosen_instances(params.instances, labels)
 
 
@@ -164,11 +167,11 @@ def _chosen_instances(chosen: Instances, labels: np.ndarray) -> tuple[int, ...]:
         key, greatest = ("index", max(chosen.index)) if chosen.index else ("range", (chosen.range or (0, 0))[1] - 1)
         if greatest >= len(labels):
             last = len(labels) - 1
-            raise InputError(f"instances.{key}: {greatest} is outside the test split, which goes from 0 to {last}")
+            raise InputError(f"instances.{key}: {greatest} is outside the test split; use indices from 0 to {last}")
         return tuple(chosen.index or range(*chosen.range or ()))
     classes = sorted(set(labels.tolist())) if chosen.classes == "all" else chosen.classes
     if unknown := sorted(set(classes) - set(labels.tolist())):
-        raise InputError(f"instances.classes: the test split has no instance of class {unknown[0]}")
+        raise InputError(f"instances.classes: the test split has no instance of class {unknown[0]}; remove it")
     return tuple(int(place) for label in classes for place in np.flatnonzero(labels == label)[: chosen.per_class])
 
 

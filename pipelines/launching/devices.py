@@ -24,5 +24,5 @@ def claim(gpus: float, without_gpu: str) -> None:
         masked = os.environ.get("CUDA_VISIBLE_DEVICES")
         raise InputError(
             f"launch.gpus={gpus:g}: the job sees no GPU (CUDA_VISIBLE_DEVICES={masked}); "
-            "install TensorFlow with CUDA, or give launch.without_gpu=cpu"
+            "install TensorFlow with CUDA, or set launch.without_gpu=cpu"
         )

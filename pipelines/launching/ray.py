@@ -48,7 +48,7 @@ def context(config: DictConfig) -> Iterator[None]:
     try:
         there = ray.cluster_resources().get("GPU", 0)
         if gpus > there and settings.address == "local":
-            raise InputError(f"launch.gpus={gpus:g}: Ray sees {there:g} GPUs on this machine; give launch.gpus=0")
+            raise InputError(f"launch.gpus={gpus:g}: Ray finds {there:g} GPUs on this machine; set launch.gpus=0")
         yield
     finally:
         ray.shutdown()

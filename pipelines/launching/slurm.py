@@ -124,7 +124,9 @@ def _watch(name: str, finished: threading.Event) -> None:
 
 
 def _gone(*_: object) -> None:
-    raise JobsGone("a job has left Slurm's queue without a result: cancelled, out of time or memory, or its node down")
+    raise JobsGone(
+        "a job left the Slurm queue without a result; it was cancelled, exceeded its time or memory, or its node failed"
+    )
 
 
 def _call(*command: str) -> str:

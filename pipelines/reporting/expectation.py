@@ -56,11 +56,11 @@ def read(path: Path) -> Json:
     try:
         return _Expected.model_validate_json(path.read_bytes()).model_dump()
     except OSError as error:
-        raise InputError(f"--expected: {path}: {error.strerror}; take the one from the repository") from error
+        raise InputError(f"--expected: {path}: {error.strerror}; restore it from the repository") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise InputError(f"--expected: {path}: {where}: {first['msg']}; take the one from the repository") from error
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InputError(f"--expected: {path}: {where}: {first['msg']}; restore it from the repository") from error
 
 
 def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], tolerances: Json) -> Json:

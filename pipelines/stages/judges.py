@@ -43,7 +43,7 @@ def make(chosen: Upstream, trained: Trained) -> None:
     }
     with replacing(trained.judges_metrics) as temporary:
         temporary.write_text(json.dumps(measured, indent=2) + "\n")
-    console.print("judges: test accuracy {:.4f} of the oracle, {:.4f} of the autoencoders".format(*measured.values()))
+    console.print("judges: test accuracy of the oracle {:.4f}, of the autoencoders {:.4f}".format(*measured.values()))
 
 
 def likeness(x: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:

@@ -32,7 +32,9 @@ def make(chosen: Upstream, trained: Trained) -> None:
     dataset.save(trained.data)
     with replacing(trained.data_card) as temporary:
         temporary.write_text(json.dumps(card(dataset), indent=2) + "\n")
-    sizes = f"{len(dataset.x_train):,} + {len(dataset.x_test):,} instances of shape {dataset.input_shape}"
+    sizes = (
+        f"{len(dataset.x_train):,} training and {len(dataset.x_test):,} test instances of shape {dataset.input_shape}"
+    )
     console.print(f"prepare: {chosen.data.name}, {sizes}, {dataset.classes} classes", markup=False)
 
 

@@ -55,9 +55,12 @@ def make(chosen: Upstream, trained: Trained) -> None:
         confusion = {"actual": dataset.y_test, "predicted": probabilities.argmax(axis=1)}
         pd.DataFrame(confusion).to_csv(temporary, index=False)
     console.print(f"train: {chosen.model.name}, test accuracy {measured['test_accuracy']:.4f}")
-    guessed = np.bincount(dataset.y_test).max() / len(dataset.y_test)
-    if isinstance(chosen.model, KerasFile) and measured["test_accuracy"] <= guessed:
-        console.print("train: this is no better than a guess; is model.bounds the range that it was trained on?")
+    baseline = np.bincount(dataset.y_test).max() / len(dataset.y_test)
+    if isinstance(chosen.model, KerasFile) and measured["test_accuracy"] <= baseline:
+        console.print(
+            "train: the model is not more accurate than always predicting the most frequent class; "
+            "check that model.bounds is the range of the inputs that it was trained on"
+        )
 
 
 def adopt(chosen: Upstream, asked: KerasFile, dataset: Dataset, place: Path) -> keras.Model:

@@ -18,8 +18,8 @@ def answering(uri: str, option: str) -> Iterator[None]:
         with _impatient():
             yield
     except Exception as error:  # sqlalchemy, requests and mlflow each have their own
-        reason = f"the MLflow store at {uri} does not answer ({str(error).splitlines()[0]})"
-        raise InputError(f"{option}: {_without_credentials(reason)}") from error
+        reason = f"cannot connect to the MLflow store at {uri} ({str(error).splitlines()[0]})"
+        raise InputError(f"{option}: {_without_credentials(reason)}; check the address") from error
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def refuse_credentials(uri: str) -> None:
     is_server = uri.startswith(("http:", "https:"))
     if ("@" in uri if is_server else re.search(r"^(?!sqlite).*://[^@]*:.*@", uri)) or re.search("[?&]password=", uri):
         instead = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if is_server else "PGPASSWORD"
-        raise InputError(f"tracking: an address holds a user name or a password; take it out and set {instead}")
+        raise InputError(f"tracking: an address contains a user name or a password; remove it and set {instead}")
 
 
 def _without_credentials(text: str) -> str:

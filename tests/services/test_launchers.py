@@ -109,7 +109,7 @@ def test_a_joblib_worker_that_is_killed_leaves_what_is_finished(repository):
 def test_ray_is_not_waited_for_where_no_machine_has_the_gpu_that_a_job_asks_for(repository):
     refused = repository.run("pipelines.run", *UNEVEN, "hydra/launcher=ray", "launch.gpus=1")
     assert refused.returncode == 2, refused.stdout + refused.stderr
-    assert "error: launch.gpus=1: Ray sees 0 GPUs on this machine; give launch.gpus=0\n" in refused.stderr
+    assert "error: launch.gpus=1: Ray finds 0 GPUs on this machine; set launch.gpus=0\n" in refused.stderr
     assert statuses(repository) == {"sweep": ["FAILED"], "cell": []}
 
 

@@ -118,7 +118,7 @@ def test_an_mlflow_store_that_does_not_answer(repository):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{bound.getsockname()[1]}"
-        assert_refused(repository, "does not answer", *SWEEP, f"tracking.uri=http://{nobody}")
+        assert_refused(repository, "cannot connect", *SWEEP, f"tracking.uri=http://{nobody}")
         done = repository.run("pipelines.run", *SWEEP, f"tracking.uri=http://user:secret@{nobody}")
     assert done.returncode == 2 and "MLFLOW_TRACKING_PASSWORD" in done.stderr
     assert "secret" not in done.stdout + done.stderr

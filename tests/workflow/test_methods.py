@@ -88,7 +88,7 @@ def test_a_record_holds_the_file_and_makes_it_again(repository, recipe):
     finally:
         shutil.move(moved, repository.path / "my_method.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the counterfactuals are equal, bit for bit" in done.stdout
+    assert "the counterfactuals are identical bit for bit" in done.stdout
     # nothing of the clone, which is gone by now
     assert "again/" not in done.stdout and "mlflow" not in done.stdout
 

@@ -23,7 +23,7 @@ def test_a_cell_that_is_made_again_is_equal_bit_for_bit(repository):
     (run,) = [run for run in repository.runs("cell") if run.data.tags["cfx.cell"] == cell]
     done = repository.run("pipelines.reproduce", run.info.run_id, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "the counterfactuals are equal, bit for bit"
+    assert done.stdout.splitlines()[-1] == "the counterfactuals are identical bit for bit"
 
 
 def test_the_commands_say_what_cannot_be_guessed(repository):
@@ -50,4 +50,4 @@ def test_a_changed_line_of_the_search_is_named_as_the_cause(repository):
     done = repository.run("pipelines.reproduce", record, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
     named = [line.split(":")[0].strip() for line in done.stdout.splitlines()[-2:]]
-    assert named == ["the counterfactuals are equal, bit for bit", "code (SHA-256)"]
+    assert named == ["the counterfactuals are identical bit for bit", "code (SHA-256)"]

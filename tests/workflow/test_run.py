@@ -257,7 +257,9 @@ def test_what_a_killed_driver_left_at_work_is_waited_for(swept, tmp_path):
     started.wait()
     refused = repository.run("pipelines.run", *SWEEP)
     assert refused.returncode == 2, refused.stdout + refused.stderr
-    assert refused.stderr.startswith("error: a stage is at work in this folder") and refused.stderr.count("\n") == 1
+    assert (
+        refused.stderr.startswith("error: a stage is still running in this folder") and refused.stderr.count("\n") == 1
+    )
     stage.kill()
     started.stdout.close()
     assert repository.run("pipelines.run", *SWEEP).returncode == 0

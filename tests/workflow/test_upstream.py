@@ -92,7 +92,7 @@ def test_a_sweep_over_the_seed_trains_each_model_once_and_explains_all_of_them(s
     for name in ("models", "artifacts/variants"):
         shutil.rmtree(repository.path / name)
     refused = repository.run("pipelines.stages.explain")
-    assert refused.returncode == 2 and "is not here, but the sweep needs it" in refused.stderr
+    assert refused.returncode == 2 and "is missing, but the sweep needs it" in refused.stderr
     assert repository.run("dvc", "repro", "variants").returncode == 0
     assert contents(repository) == contents(seeds)
 

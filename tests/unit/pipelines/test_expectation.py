@@ -117,7 +117,7 @@ INCOMPLETE = '{"tolerances": {}, "made_with": {}, "experiments": {"one": {}}}'
 @pytest.mark.parametrize("content", ["[]", "{}", "not JSON", INCOMPLETE, INCOMPLETE.replace("{}}", "null}")])
 def test_a_file_that_expects_nothing_is_refused(tmp_path, content):
     (tmp_path / "expected.json").write_text(content)
-    with pytest.raises(InputError, match="take the one from the repository"):
+    with pytest.raises(InputError, match="restore it from the repository"):
         expectation.read(tmp_path / "expected.json")
 
 
@@ -140,5 +140,5 @@ def test_a_digest_is_told_as_far_as_it_tells_one_from_another(capsys):
 )
 def test_a_value_that_cannot_be_compared_is_refused_before_anything_runs(tmp_path, part, value):
     (tmp_path / "expected.json").write_text(json.dumps(expected() | {part: value}))
-    with pytest.raises(InputError, match=rf"expected\.json: {part}\..* take the one from the repository"):
+    with pytest.raises(InputError, match=rf"expected\.json: {part}\..* restore it from the repository"):
         expectation.read(tmp_path / "expected.json")

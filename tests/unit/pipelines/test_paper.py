@@ -32,14 +32,14 @@ def test_what_a_later_experiment_is_refused_for_is_told_before_the_first_runs(ra
     with pytest.raises(SystemExit) as end:
         told(monkeypatch, "cf_mnist", "targets_100", "data=npz", f"data.path={tmp_path}/two.npz")
     assert end.value.code == 2 and ran == []
-    assert capsys.readouterr().err == "error: search.target_class: 2 is not a class of the data, which has 0 to 1\n"
+    assert capsys.readouterr().err == "error: search.target_class: 2 is not a class of the data; choose one of 0 to 1\n"
 
 
 def test_of_mnist_all_that_is_asked_for_is_known_before_it_is_read(ran, monkeypatch, capsys):
     monkeypatch.delenv("MNIST_NPZ", raising=False)
     with pytest.raises(SystemExit):
         told(monkeypatch, "cf_mnist", "atlas", "data=mnist_5k")
-    assert "9999 is outside the test split, which goes from 0 to 999" in capsys.readouterr().err and ran == []
+    assert "9999 is outside the test split; use indices from 0 to 999" in capsys.readouterr().err and ran == []
     assert told(monkeypatch, "cf_mnist") == 0 and ran == ["cf_mnist"]
 
 

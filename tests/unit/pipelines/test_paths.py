@@ -45,7 +45,10 @@ def test_what_a_stage_is_at_work_on_is_kept_from_others_until_it_ends(tmp_path: 
     monkeypatch.chdir(tmp_path)
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PYTHONPATH": str(root)}) as stage:
         assert stage.stdout is not None and stage.stdout.readline()
-        with pytest.raises(InputError, match=r"a stage is at work in this folder.*wait for it"), paths.held():
+        with (
+            pytest.raises(InputError, match=r"a stage is still running in this folder.*wait until it ends"),
+            paths.held(),
+        ):
             pytest.fail("two are at work at once")
         stage.kill()
     with paths.held():

@@ -31,7 +31,7 @@ def test_a_cell_is_of_the_classifier_that_it_was_planned_for_and_of_no_later_one
     (cell,) = plan.of_sweep(from_config(raw(), {}))
     assert plan.deciding(cell)["model"] == "first"
     LATEST.model.write_text("second")
-    with pytest.raises(RuntimeError, match="were changed meanwhile"):
+    with pytest.raises(RuntimeError, match="changed during the run"):
         plan.deciding(cell)
 
 

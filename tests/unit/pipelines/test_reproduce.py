@@ -106,7 +106,7 @@ def test_the_command_is_right_with_defaults_that_were_not_committed(monkeypatch,
 def test_a_commit_that_is_not_here_is_said_and_every_parameter_named(monkeypatch, capfd):
     keep(commit="0" * 40)
     lines = told(monkeypatch, capfd)
-    assert lines[1].startswith(f"git checkout {'0' * 40}   # which is not in this clone")
+    assert lines[1].startswith(f"git checkout {'0' * 40}   # not in this clone")
     for option in ("seed=0", "training.epochs=20", "search.tol=0.01", "instances.index=null", "model.filters=[64,32]"):
         assert option in shlex.split(lines[-1])
 
@@ -130,7 +130,7 @@ def test_a_check_without_its_commit_is_refused(sha, said, monkeypatch, capfd):
 
 def test_what_git_does_not_bring_is_named(monkeypatch, capfd):
     keep(untracked={"mine.csv": "d1gest"})
-    assert "# beside what git has there was mine.csv, SHA-256 d1gest" in told(monkeypatch, capfd)
+    assert "# untracked file that the record does not contain: mine.csv, SHA-256 d1gest" in told(monkeypatch, capfd)
 
 
 def test_files_in_any_encoding_are_printed_as_they_are(monkeypatch, capfdbinary):
@@ -159,7 +159,7 @@ def test_a_store_that_does_not_answer_is_said_in_one_line(monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
     line = refusal(monkeypatch, capfd, "a0b1", "--uri", "http://127.0.0.1:9")
-    assert line.startswith("error: --uri: the MLflow store at http://127.0.0.1:9 does not answer")
+    assert line.startswith("error: --uri: cannot connect to the MLflow store at http://127.0.0.1:9 ")
 
 
 @pytest.mark.parametrize("name", ["../data", "target_class=1", "", ".", "%", "a" * 300])

@@ -200,14 +200,14 @@ def test_an_address_with_credentials_is_refused_and_not_repeated(uri):
     for addresses in ({"uri": uri, "ui": "http://127.0.0.1"}, {"uri": "sqlite:///x.db", "ui": uri}):
         with pytest.raises(InputError) as refused:
             client.connect(**addresses, artifacts=None, experiment="x")
-        assert "take it out" in str(refused.value)
+        assert "remove it and set" in str(refused.value)
         assert not any(part in str(refused.value) for part in ("s3", "cret", "c/r", "someone"))
 
 
 def test_a_server_that_does_not_answer_is_told_in_one_line_and_leaves_the_environment(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     before = dict(os.environ)
-    with pytest.raises(InputError, match="does not answer") as refused:
+    with pytest.raises(InputError, match="cannot connect") as refused:
         client.connect("http://127.0.0.1:9", None, "x", "http://127.0.0.1:9")
     assert "\n" not in str(refused.value) and dict(os.environ) == before
 
