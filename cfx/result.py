@@ -14,6 +14,29 @@ from cfx.files import replacing
 
 # A feature has changed if it moved by more than this, in units of the input.
 _CHANGED = 1e-3
+# The columns of `Result.frame`.
+COLUMNS = tuple(
+    [
+        "method",
+        "lam_init",
+        "learning_rate",
+        "target_class",
+        "instance",
+        "original_class",
+        "cf_class",
+        "probability",
+        "found",
+        "unchanged",
+        "plausible",
+        "anchor",
+        "l1",
+        "l2",
+        "l0",
+        "lam",
+        "runtime_s",
+        "iterations",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -99,11 +122,7 @@ class Result:
 
     def frame(self) -> pd.DataFrame:
         """One row a counterfactual, with the columns of `counterfactuals.parquet` but for `cell`."""
-        columns = (
-            "lam_init learning_rate target_class instance original_class cf_class probability found unchanged "
-            "plausible anchor l1 l2 l0 lam runtime_s iterations"
-        )
-        table = pd.DataFrame({column: getattr(self, column) for column in columns.split()})
+        table = pd.DataFrame({column: getattr(self, column) for column in COLUMNS if column != "method"})
         table.insert(0, "method", self.method)
         return table.astype({"method": "str", "target_class": "str"})
 

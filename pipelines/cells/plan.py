@@ -123,7 +123,8 @@ def _of_model(params: Params, upstream: Upstream, swept_upstream: dict[str, Any]
     for swept, section in params.points():
         search = searches.canonical(section)
         name = identity.sha256(identity.deciding(search, instances, trained))
-        swept = swept_upstream | swept
+        # a hyperparameter may be called as an axis of the classifier is: `seed`
+        swept = swept_upstream | {f"search.{axis}" if axis in swept_upstream else axis: v for axis, v in swept.items()}
         cells.append(Cell(name, swept_upstream, swept, search, instances, trained, upstream.trust))
     return cells
 
@@ -136,8 +137,7 @@ def deciding(cell: Cell) -> dict[str, Any]:
     found = identity.deciding(cell.search, cell.instances, cell.trained)
     if identity.sha256(found) != cell.id:
         raise RuntimeError(
-            f"the data, the models or the code of cell {cell.id} changed during the run; "
-            "run the same command again"
+            f"the data, the models or the code of cell {cell.id} changed during the run; run the same command again"
         )
     return found
 

@@ -44,9 +44,11 @@ def swept(config: DictConfig, given: Sequence[Override]) -> list[Override]:
         if override.is_sweep_override() or override.key_or_group in axes:
             axes[override.key_or_group] = override
     allowed = ("search", *UPSTREAM)
-    for key in axes:
+    for key, axis in axes.items():
         if key.split(".")[0] not in allowed:
             raise InputError(f"{key}: cannot be swept; sweep options of {', '.join(allowed)}")
+        if not _texts(axis):
+            raise InputError(f"{axis.input_line}: matches no value; give the values as a,b,c")
     return list(axes.values())
 
 
@@ -73,6 +75,13 @@ def of_search(
     fixed = [override for override in given if override.key_or_group not in swept]
     names = _texts(whole) if whole is not None and whole.is_sweep_override() else None
     composed = [config] if names is None else [hydra.compose("config", [*others, f"search={name}"]) for name in names]
+    for key in swept:
+        # a cell is the same wherever the file lies and however long it may take
+        if _option(key) in searches.FILE and any(one.search.method == searches.OWN for one in composed):
+            raise InputError(f"{key}: cannot be swept; give one value, and sweep the hyperparameters of the file")
+    for override in given:
+        if override.is_delete():
+            raise InputError(f"{override.input_line}: an option cannot be removed; set it to a value")
     known = [_known(one.search, fixed) for one in composed]
     for key in (*(override.key_or_group for override in fixed), *swept):
         if not any(_option(key) in options for options in known):
@@ -98,13 +107,12 @@ def _known(search: DictConfig, fixed: Sequence[Override]) -> Mapping[str, Any]:
 def _section(config: DictConfig, known: Mapping[str, Any], fixed: Sequence[Override]) -> dict[str, Any]:
     """A search as it is configured, with the options that are given."""
     with open_dict(config):
-        for key, default in known.items():
-            if key not in config.search:
-                config.search[key] = default
         for override in fixed:
             if _option(override.key_or_group) in known:
                 OmegaConf.update(config, override.key_or_group, override.value())
-    return cast(dict[str, Any], OmegaConf.to_container(config.search, resolve=True, throw_on_missing=True))
+    section = cast(dict[str, Any], OmegaConf.to_container(config.search, resolve=True, throw_on_missing=True))
+    # the defaults of a user's file are values, in which ${...} means nothing
+    return section | {key: default for key, default in known.items() if key not in section}
 
 
 def _option(key: str) -> str:

@@ -81,6 +81,9 @@ def compose(arguments: Sequence[str]) -> Request:
         raise InputError(f"{flag}: is not supported for a sweep; see python -m pipelines.run --help")
     with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
         given = axes.parse(requested.overrides)
+        for override in given:
+            if override.key_or_group in ("sweep", "experiment") and not (override.is_add() or override.is_delete()):
+                raise InputError(f"{override.input_line}: has no default to override; write +{override.input_line}")
         of_search = [o for o in given if o.key_or_group.startswith("search.") and not o.is_sweep_override()]
         others = _search_path(requested.config_dir)
         others += [str(o.input_line) for o in given if not o.is_sweep_override() and o not in of_search]

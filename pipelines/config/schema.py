@@ -1,7 +1,7 @@
 """params.yaml: the scientific part of the configuration, checked. What a stage reads and what DVC compares.
 
 The driver writes it from the Hydra configuration; the stages know nothing of Hydra. It holds what decides a result
-(data, model, training, judges, guides, search, instances, sweep, seed) and nothing of where or how it is computed.
+(seed, data, model, training, judges, guides, search, ...) and nothing of where or how it is computed.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Upstream(Section):
 
     @model_validator(mode="after")
     def _seeds_apart(self) -> Upstream:
-        if self.guides and self.judges.seed in range(self.guides.seed, self.guides.seed + len(self.guides.kinds)):
+        if self.guides and 0 <= self.judges.seed - self.guides.seed < len(self.guides.kinds):
             raise ValueError("judges.seed is a seed of a guide (guides.seed and the next); a judge needs another one")
         return self
 
@@ -270,9 +270,7 @@ def user_file(params: Upstream, name: str) -> tuple[Path, str]:
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(
-            f"{option}: {path} cannot be read ({error.strerror}); give the path of a readable file"
-        ) from error
+        raise InputError(f"{option}: {path} cannot be read ({error.strerror}); give a readable file") from error
     if wanted not in (None, found):
         raise InputError(
             f"{option}: {path} has SHA-256 {found}, but {digest} is {wanted}; use the matching file, or change {digest}"

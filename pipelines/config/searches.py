@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -40,6 +41,7 @@ def method(search: Mapping[str, Any]) -> Method:
     """The method that a section describes. Raises InputError for an unknown name or hyperparameter."""
     section = dict(search)
     chosen = section.pop("method", None)
+    own_values = hyperparameters(section) if chosen == OWN else {}
     for axis in ("target_class", "lam_init", "learning_rate"):
         if isinstance(section.get(axis), list | tuple):
             raise InputError(f"search.{axis}: must be one value, not {section[axis]}; to sweep it, give a,b,c")
@@ -50,7 +52,7 @@ def method(search: Mapping[str, Any]) -> Method:
     try:
         if chosen == OWN:
             shared = {key: section[key] for key in _PROBLEM if key in section}
-            made: Method = OwnMethod(**shared, **_file(section), hyperparameters=hyperparameters(section))
+            made: Method = OwnMethod(**shared, **_file(section), hyperparameters=own_values)
         else:
             made = methods.get(str(chosen))(**section)
     except TypeError as error:
@@ -80,12 +82,15 @@ def canonical(search: Mapping[str, Any]) -> dict[str, Any]:
 def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
     """What of the section of a method of the user's own is the method's: all but the file and the problem.
 
-    Raises InputError for NaN, which equals nothing, so that no cell would ever be found again.
+    Raises InputError for a number that is not finite: NaN equals nothing, and JSON holds neither it nor infinity, so
+    that no cell would ever be found again.
     """
     values = {key: section[key] for key in section if key not in (*FILE, *_PROBLEM, "method")}
     for key, value in values.items():
-        if value != value:
-            raise InputError(f"search.{key}: must not be NaN; give a number, or the text as \"'nan'\"")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(
+                f"search.{key}: must be a finite number, not {value}; give one, or the text as \"'{value}'\""
+            )
     return values
 
 
@@ -106,7 +111,26 @@ def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = (
         raise InputError(f"search.{error}") from error
     if taken := sorted(found.fields.keys() & {*FILE, "method"}):
         raise InputError(f"search.module: the hyperparameter {taken[0]} is already an option of search=own; rename it")
+    if taken := sorted(found.fields.keys() & _columns()):
+        raise InputError(f"search.module: the hyperparameter {taken[0]} is a column of the results; rename it")
+    if file.module.stem in methods.names():
+        raise InputError(f"search.module: {file.module.name} has the name of a built-in method; rename the file")
+    try:
+        file.module.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        # the record of a cell holds the file as text
+        raise InputError(f"search.module: {file.module.name} is not UTF-8 text; save it in that encoding") from None
     return found
+
+
+def _columns() -> set[str]:
+    """The columns of the tables of counterfactuals and cells that hold a result, and no hyperparameter."""
+    # imported here, for pandas costs half a second
+    from cfx.metrics import MEASURES
+    from cfx.result import COLUMNS
+
+    of_tables = {"cell", "label", "searched", "classes", "error"}
+    return of_tables.union(MEASURES, COLUMNS).difference(("target_class", "lam_init", "learning_rate"))
 
 
 def digests(section: Mapping[str, Any], found: Description) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def repository(swept, tmp_path_factory):
     return swept.copy(tmp_path_factory.mktemp("methods") / "clone")
 
 
-def written(repository, name, body, source=METHOD):
-    (repository.path / f"{name}.py").write_text(source.replace("{body}", body))
+def written(repository, name, body, source=METHOD, encoding="utf-8"):
+    (repository.path / f"{name}.py").write_text(source.replace("{body}", body), encoding)
     return f"search.module={name}.py"
 
 
@@ -116,7 +116,16 @@ def test_a_line_of_one_method_leaves_the_cells_of_the_others(repository):
         ("size must be in (0, 1]", "range", "pass", ["search.size=2"]),
         ("size must be in (0, 1]", "range", "pass", ["-m", "search.size=0.5,2"]),
         ("search.speed: no such option", "unknown", "pass", ["search.speed=1"]),
-        ("search.how: must not be NaN", "failing", "pass", ["-m", "search.how=a,nan"]),
+        ("search.how: must be a finite number", "failing", "pass", ["-m", "search.how=a,nan"]),
+        ("search.how: must be a finite number, not inf", "failing", "pass", ["-m", "search.how=inf"]),
+        ("search.timeout_s: cannot be swept", "failing", "pass", ["-m", "search.timeout_s=1,200"]),
+        ("search.module: cannot be swept", "failing", "pass", ["-m", "search.module=a.py,b.py"]),
+        ("search.size=glob(*): matches no value", "failing", "pass", ["-m", "search.size=glob(*)"]),
+        ("~search.size: an option cannot be removed", "failing", "pass", ["~search.size"]),
+        ("the hyperparameter l1 is a column of the results", "column", "pass", []),
+        ("the option tol has its default in the configuration", "problem", "pass", []),
+        ("wachter.py has the name of a built-in method", "wachter", "pass", []),
+        ("latin.py is not UTF-8 text", "latin", "pass", []),
         ("search.python: ", "python", "pass", ["search.python=/absent/python"]),
         ("search.python: ", "python", "pass", ["search.python=/bin/true"]),
         ("search.timeout_s must be", "timeout", "pass", ["search.timeout_s=0"]),
@@ -124,8 +133,16 @@ def test_a_line_of_one_method_leaves_the_cells_of_the_others(repository):
     ],
 )
 def test_a_file_that_is_wrong_is_refused_in_one_line(repository, told, name, body, arguments):
-    source = {"empty": "x = 1\n", "needs": "import no_such_package\n", "failing": FAILING}.get(name, METHOD)
-    module = [written(repository, name, body or "", source)] if name else []
+    sources = {
+        "empty": "x = 1\n",
+        "needs": "import no_such_package\n",
+        "failing": FAILING,
+        "column": METHOD.replace("size: float", "l1: float = 7.0\n    size: float"),
+        "problem": METHOD.replace("size: float", "tol: float = 0.05\n    size: float"),
+        "latin": "# -*- coding: latin-1 -*-\n# é" + METHOD,
+    }
+    encoding = "latin-1" if name == "latin" else "utf-8"
+    module = [written(repository, name, body or "", sources.get(name, METHOD), encoding)] if name else []
     stderr = assert_refused(repository, told, "search=own", *module, TARGET, *OWN, *arguments)
     assert len(stderr.splitlines()) == 1
 
