@@ -110,7 +110,9 @@ def test_a_model_that_needs_trust_is_not_run_without_it(repository, tmp_path):
     assert_refused(repository, "model.module: ", *chosen, absent)
     (tmp_path / "mine.py").write_text(f"open({str(ran)!r}, 'w')")
     pinned = f"model.module_sha256={'0' * 64}"
-    assert_refused(repository, "not the 0000", *chosen, f"model.module={tmp_path / 'mine.py'}", pinned)
+    assert_refused(
+        repository, "but model.module_sha256 is 0000", *chosen, f"model.module={tmp_path / 'mine.py'}", pinned
+    )
     assert not ran.exists()
 
 

@@ -20,7 +20,7 @@ from tests.workflow.conftest import SMALL, SWEEP
 
 COLUMNS = [
     *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "original_class", "cf_class"),
-    *("probability", "found", "unchanged", "l1", "l2", "l0", "lam", "runtime_s", "iterations"),
+    *("probability", "found", "unchanged", "plausible", "anchor", "l1", "l2", "l0", "lam", "runtime_s", "iterations"),
     *("im1", "im2", "oracle"),
 ]
 
