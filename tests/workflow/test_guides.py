@@ -72,7 +72,7 @@ def test_a_cell_is_made_again_from_its_record_with_guides_of_its_own(guided, tmp
     repository = guided.copy(tmp_path / "clone")
     row = int(np.flatnonzero(repository.table()["cell"].isin(guided_cells(repository)))[0])
     done = repository.run("pipelines.reproduce", str(row), "--check")
-    assert done.returncode == 0 and "equal, bit for bit" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "identical bit for bit" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.slow
