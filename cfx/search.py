@@ -106,6 +106,7 @@ def _found(
     x = np.where(found.reshape(-1, *[1] * (asked.x.ndim - 1)), outcome.x, asked.x)
     cf_class = after.argmax(axis=1)
     l1, l2, l0 = distances(x, asked.x)
+    plausible = _plausible(guides, asked.method, x, cf_class, found)
     # What belongs to no step, such as the predictions before and after, is shared by all rows.
     rest = time.perf_counter() - started - outcome.untimed_s - outcome.runtime_s.sum()
     return Result(
@@ -113,7 +114,7 @@ def _found(
         x=x,
         found=found,
         unchanged=unchanged,
-        plausible=_plausible(guides, asked.method, x, cf_class, found),
+        plausible=plausible,
         anchor=outcome.anchor,
         probability=after[np.arange(n), cf_class],
         cf_class=cf_class,

@@ -29,7 +29,9 @@ def search(build: Callable[..., Program], asked: Rows, problem: Problem, wanted:
     finite, or has no gradient anywhere.
     """
     method = cast(StepMethod, asked.method)
-    thresholds = problem.guides.thresholds(method.guide_quantile) if problem.guides else _none(problem)
+    thresholds = np.zeros((problem.target.shape[1], 0), np.float32)
+    if problem.guides is not None:
+        thresholds = problem.guides.thresholds(method.guide_quantile)
     starts = method.starts(problem)
     place = wanted[starts.row]
     built = time.perf_counter()
@@ -52,10 +54,6 @@ def search(build: Callable[..., Program], asked: Rows, problem: Problem, wanted:
     chosen = _nearest_of(best.l1, starts.row)
     path = _path(compiled.classifier, met, asked, chosen, place)
     return _outcome(asked, wanted, starts, best, runtime_s, chosen, path, built)
-
-
-def _none(problem: Problem) -> np.ndarray:
-    return np.zeros((problem.target.shape[1], 0), np.float32)
 
 
 def _nearest_of(l1: np.ndarray, row: np.ndarray) -> np.ndarray:

@@ -118,8 +118,6 @@ def _anchors(problem: Problem, guides: Guides, method: Plausible) -> tuple[np.nd
 
     Each instance is there once for each of its target classes that has an anchor, or for the three nearest of these.
     """
-    if len(problem.x_train) == 0:
-        raise InputError("train has no instances to take anchors from: give train=(x_train, y_train)")
     accepted = guides.accept_training(method.plausibility)
     rows, labels, anchors, distances = [], [], [], []
     for label in range(problem.target.shape[1]):

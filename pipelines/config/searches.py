@@ -125,7 +125,7 @@ def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = (
 
 def _columns() -> set[str]:
     """The columns of the tables of counterfactuals and cells that hold a result, and no hyperparameter."""
-    # imported here, for pandas costs half a second
+    # imported here, so that a stage that only reads params.yaml does not import pandas
     from cfx.metrics import MEASURES
     from cfx.result import COLUMNS
 

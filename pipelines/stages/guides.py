@@ -36,13 +36,9 @@ def make(chosen: Upstream, trained: Trained) -> None:
                 guides = guide_training.train(dataset, **chosen.guides.model_dump(), progress=report)
             guide_training.save(guides, folder)
             of_test = margins(guides.models, dataset.x_test, dataset.y_test) > 0
-            accuracies = of_test.mean(axis=0).tolist()
-            measured = {
-                f"{kind}_test_accuracy": value for kind, value in zip(chosen.guides.kinds, accuracies, strict=True)
-            }
-            shown = ", ".join(
-                f"{value:.4f} of {kind}" for kind, value in zip(chosen.guides.kinds, accuracies, strict=True)
-            )
+            accuracies = dict(zip(chosen.guides.kinds, of_test.mean(axis=0).tolist(), strict=True))
+            measured = {f"{kind}_test_accuracy": value for kind, value in accuracies.items()}
+            shown = ", ".join(f"{value:.4f} of {kind}" for kind, value in accuracies.items())
             console.print(f"guides: test accuracy {shown}")
         (folder / trained.guides_metrics.name).write_text(json.dumps(measured, indent=2) + "\n")
 
