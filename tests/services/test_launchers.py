@@ -40,13 +40,36 @@ ENGINES = {
 # Each cell is a job of its own.
 ALONE = "launch.cells_per_job=1"
 
-# A sweep in which one cell takes long enough to be hit, and the others seconds.
-FAST, SLOW = (20, 30), 2500
-UNEVEN = (
-    *("-m", f"search.max_iter={','.join(map(str, (*FAST, SLOW)))}", "search.early_stop=100000"),
-    *(override for override in SMALL if not override.startswith("search.max_iter")),
-    ALONE,
-)
+# A method whose cells with place 2 and more end when the test says so, so that no test depends on how fast this is.
+GATE = """
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cfx import ArrayMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(ArrayMethod):
+    place: int
+
+    def search(self, problem):
+        folder = Path(__file__).parent
+        if self.place >= 2:
+            (folder / f"{os.getpid()}.waits").touch()
+            while not (folder / "open").exists():
+                time.sleep(0.1)
+        return problem.x_train[: len(problem.x)]
+"""
+FAST, SLOW = (0, 1), 2
+
+
+def uneven(slow: int = 1) -> tuple[str, ...]:
+    """A sweep of two cells that end at once and some that wait for the gate, each a job."""
+    places = ",".join(map(str, range(len(FAST) + slow)))
+    trained = (override for override in SMALL if not override.startswith("search."))
+    return ("-m", "search=own", "search.module=gate.py", f"search.place={places}", *trained, ALONE)
 
 
 @pytest.fixture
@@ -55,6 +78,17 @@ def repository(swept, tmp_path) -> Repository:
     copy = swept.copy(tmp_path / "clone")
     copy.forget()
     return copy
+
+
+@pytest.fixture
+def gated(repository) -> Repository:
+    """The clone with the file of the method that waits."""
+    (repository.path / "gate.py").write_text(GATE)
+    return repository
+
+
+def open_gate(repository: Repository) -> None:
+    (repository.path / "open").touch()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -90,111 +124,114 @@ def assert_no_device_is_shared(records: list[dict]) -> None:
             ]
 
 
-def test_a_joblib_worker_that_is_killed_leaves_what_is_finished(repository):
-    command = ("pipelines.run", *UNEVEN, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    with driving(repository, *command) as driver:
-        wait_for_slow_cells(repository, driver)
-        workers = [
-            process for process in psutil.process_iter() if named(process, "popen_loky") and is_below(process, driver)
-        ]
-        max(workers, key=lambda process: process.cpu_times().user).kill()
-    assert_only_the_slow_cell_is_missing(repository, driver)
-    before = repository.records()
-    again = repository.run(*command)
+def test_a_joblib_worker_that_is_killed_leaves_what_is_finished(gated):
+    command = ("pipelines.run", *uneven(), "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    with driving(gated, *command) as driver:
+        wait_for_slow_cells(gated, driver)
+        (searching,) = at_the_gate(gated)
+        worker = next(process for process in searching.parents() if named(process, "popen_loky"))
+        assert is_below(worker, driver)
+        worker.kill()
+    assert_only_the_slow_cell_is_missing(gated, driver)
+    open_gate(gated)
+    before = gated.records()
+    again = gated.run(*command)
     assert again.returncode == 0 and "3 cells, 1 to compute" in again.stdout, again.stdout + again.stderr
-    assert before.items() <= repository.records().items()
-    assert statuses(repository) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 3}
+    assert before.items() <= gated.records().items()
+    assert statuses(gated) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 3}
 
 
-def test_ray_is_not_waited_for_where_no_machine_has_the_gpu_that_a_job_asks_for(repository):
-    refused = repository.run("pipelines.run", *UNEVEN, "hydra/launcher=ray", "launch.gpus=1")
+def test_ray_is_not_waited_for_where_no_machine_has_the_gpu_that_a_job_asks_for(gated):
+    refused = gated.run("pipelines.run", *uneven(), "hydra/launcher=ray", "launch.gpus=1")
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert "error: launch.gpus=1: Ray finds 0 GPUs on this machine; set launch.gpus=0\n" in refused.stderr
-    assert statuses(repository) == {"sweep": ["FAILED"], "cell": []}
+    assert statuses(gated) == {"sweep": ["FAILED"], "cell": []}
 
 
-def test_ray_starts_a_job_again_whose_worker_is_killed(repository, ray_address):
+def test_ray_starts_a_job_again_whose_worker_is_killed(gated, ray_address):
     on_the_cluster = f"hydra.launcher.ray.init.address={ray_address}"
-    with driving(repository, "pipelines.run", *UNEVEN, "hydra/launcher=ray", on_the_cluster) as driver:
-        wait_for_slow_cells(repository, driver)
-        finished = {record["pid"] for record in repository.records().values()}
+    with driving(gated, "pipelines.run", *uneven(), "hydra/launcher=ray", on_the_cluster) as driver:
+        wait_for_slow_cells(gated, driver)
+        finished = {record["pid"] for record in gated.records().values()}
         workers = [process for process in psutil.process_iter() if named(process, "ray::_run_job")]
         (worker,) = (process for process in workers if process.pid not in finished)
         worker.kill()
+        open_gate(gated)
     assert driver.returncode == 0, driver.said
-    (slow,) = (record for record in repository.records().values() if record["swept"] == {"max_iter": SLOW})
+    (slow,) = (record for record in gated.records().values() if record["swept"] == {"place": SLOW})
     assert slow["pid"] != worker.pid
-    assert statuses(repository) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 3}
+    assert statuses(gated) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 3}
 
 
-def test_a_partition_that_slurm_does_not_have_is_refused_before_anything_is_done(repository, slurm):
-    before = statuses(repository)
-    refused = repository.run("pipelines.run", *UNEVEN, "hydra/launcher=slurm", "hydra.launcher.partition=gpuu")
+def test_a_partition_that_slurm_does_not_have_is_refused_before_anything_is_done(gated, slurm):
+    before = statuses(gated)
+    refused = gated.run("pipelines.run", *uneven(), "hydra/launcher=slurm", "hydra.launcher.partition=gpuu")
     assert refused.returncode == 2 and refused.stdout == ""
     partitions = ", ".join(slurm("sinfo", "--noheader", "--format=%R").split())
     assert (
         refused.stderr == f"error: hydra.launcher.partition: there is no partition gpuu; choose one of {partitions}\n"
     )
-    assert statuses(repository) == before
+    assert statuses(gated) == before
 
 
-def test_a_job_that_slurm_refuses_is_told_in_its_own_words(repository, slurm):
-    refused = repository.run("pipelines.run", *UNEVEN, "hydra/launcher=slurm", "hydra.launcher.constraint=h100")
+def test_a_job_that_slurm_refuses_is_told_in_its_own_words(gated, slurm):
+    refused = gated.run("pipelines.run", *uneven(), "hydra/launcher=slurm", "hydra.launcher.constraint=h100")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     *_, told = refused.stderr.splitlines()
     assert told.startswith("error: hydra/launcher=slurm: sbatch: error: ") and "Invalid feature" in told
-    assert statuses(repository) == {"sweep": ["FAILED"], "cell": []}
+    assert statuses(gated) == {"sweep": ["FAILED"], "cell": []}
 
 
-def test_a_cancelled_slurm_job_is_missed_and_the_same_command_finishes_the_rest(repository, slurm):
-    command = ("pipelines.run", *UNEVEN, "hydra/launcher=slurm")
-    with driving(repository, *command) as driver:
-        wait_for_slow_cells(repository, driver)
+def test_a_cancelled_slurm_job_is_missed_and_the_same_command_finishes_the_rest(gated, slurm):
+    command = ("pipelines.run", *uneven(), "hydra/launcher=slurm")
+    with driving(gated, *command) as driver:
+        wait_for_slow_cells(gated, driver)
         slurm("scancel", only_job(slurm))
-    assert_only_the_slow_cell_is_missing(repository, driver)
-    before = repository.records()
-    again = repository.run(*command)
+    assert_only_the_slow_cell_is_missing(gated, driver)
+    open_gate(gated)
+    before = gated.records()
+    again = gated.run(*command)
     assert again.returncode == 0 and "3 cells, 1 to compute" in again.stdout, again.stdout + again.stderr
-    assert before.items() <= repository.records().items()
+    assert before.items() <= gated.records().items()
 
 
-def test_a_slurm_job_at_its_time_limit_is_missed(repository, slurm):
-    endless = [override.replace(str(SLOW), "100000") for override in UNEVEN]
+def test_a_slurm_job_at_its_time_limit_is_missed(gated, slurm):
     # Slurm warns up to 30 seconds sooner than it is told to
     limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1")
-    with driving(repository, "pipelines.run", *endless, "hydra/launcher=slurm", *limit) as driver:
+    with driving(gated, "pipelines.run", *uneven(), "hydra/launcher=slurm", *limit) as driver:
         pass
-    assert_only_the_slow_cell_is_missing(repository, driver)
+    assert_only_the_slow_cell_is_missing(gated, driver)
     assert "timed-out" in driver.said
 
 
-def test_a_preempted_slurm_job_and_one_whose_node_dies_are_queued_again(repository, slurm):
+def test_a_preempted_slurm_job_and_one_whose_node_dies_are_queued_again(gated, slurm):
     """A cluster tells a job that it preempts by the signal USR2, as submitit asks for."""
-    two_slow = [override.replace(str(SLOW), f"{SLOW},{SLOW + 1}") for override in UNEVEN]
     # a job takes a whole node
     whole = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=4")
-    with driving(repository, "pipelines.run", *two_slow, *whole) as driver:
-        wait_for_slow_cells(repository, driver, 2)
+    with driving(gated, "pipelines.run", *uneven(slow=2), *whole) as driver:
+        wait_for_slow_cells(gated, driver, 2)
         slurm("scancel", "--signal=USR2", only_job(slurm, "n2"))
         kill_node("n1", slurm)
         wait_for(lambda: slurm("sinfo", "--noheader", "--nodes=n1", "--format=%t").startswith("down"))
         subprocess.run([sys.executable, "-m", "tests.services", "start"], cwd=ROOT, check=True, capture_output=True)
+        open_gate(gated)
     assert driver.returncode == 0, driver.said
-    assert len(repository.records()) == 4
-    assert statuses(repository) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 4}
+    assert len(gated.records()) == 4
+    assert statuses(gated) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 4}
 
 
 @pytest.mark.parametrize(("engine", "ending"), [("slurm", signal.SIGINT), ("ray", signal.SIGTERM)])
-def test_an_end_that_is_asked_for_leaves_no_job(repository, slurm, engine, ending):
-    with driving(repository, "pipelines.run", *UNEVEN, f"hydra/launcher={engine}") as driver:
-        wait_for_slow_cells(repository, driver)
+def test_an_end_that_is_asked_for_leaves_no_job(gated, slurm, engine, ending):
+    with driving(gated, "pipelines.run", *uneven(), f"hydra/launcher={engine}") as driver:
+        wait_for_slow_cells(gated, driver)
         driver.process.send_signal(ending)
     assert driver.returncode == 130 and "stopped: finished cells are kept" in driver.said
     assert "Traceback" not in driver.said
     assert slurm("squeue", "--noheader") == ""
     # Ray's workers end by themselves when they have lost their driver
     wait_for(lambda: not any(named(process, "ray::_run_job") for process in psutil.process_iter()))
-    assert statuses(repository) == {"sweep": ["KILLED"], "cell": ["FINISHED"] * 2}
+    wait_for(lambda: not at_the_gate(gated))
+    assert statuses(gated) == {"sweep": ["KILLED"], "cell": ["FINISHED"] * 2}
 
 
 @dataclass
@@ -239,9 +276,9 @@ def driving(repository: Repository, *arguments: str) -> Iterator[Driver]:
 def assert_only_the_slow_cell_is_missing(repository: Repository, driver: Driver) -> None:
     assert driver.returncode == 1, driver.said
     missing = [line for line in driver.said.splitlines() if line.startswith("missing: ")]
-    assert len(missing) == 1 and missing[0].startswith("missing: max_iter="), driver.said
+    assert len(missing) == 1 and missing[0].startswith("missing: place="), driver.said
     assert "Traceback" not in driver.said
-    assert sorted(record["swept"]["max_iter"] for record in repository.records().values()) == sorted(FAST)
+    assert sorted(record["swept"]["place"] for record in repository.records().values()) == sorted(FAST)
     assert statuses(repository)["sweep"] == ["FAILED"]
 
 
@@ -251,15 +288,22 @@ def statuses(repository: Repository) -> dict[str, list[str]]:
 
 
 def wait_for_slow_cells(repository: Repository, driver: Driver, number: int = 1) -> None:
-    """Wait until the fast cells are done and the slow ones well begun."""
+    """Wait until the fast cells are done and the searches of the slow ones have begun."""
 
     def begun() -> bool:
         assert driver.process.poll() is None, "it has ended"
-        at_work = list(repository.path.glob("cells/*.running.json"))
-        return len(repository.records()) == len(FAST) and len(at_work) == number
+        return len(repository.records()) == len(FAST) and len(at_the_gate(repository)) == number
 
     wait_for(begun)
-    time.sleep(1)
+
+
+def at_the_gate(repository: Repository) -> list[psutil.Process]:
+    """The searches of a clone that wait."""
+    waiting = []
+    for path in repository.path.glob("*.waits"):
+        with suppress(psutil.NoSuchProcess):
+            waiting.append(psutil.Process(int(path.stem)))
+    return [process for process in waiting if named(process, "cfx/worker.py")]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
