@@ -24,10 +24,10 @@ from pipelines.tracking import client
 PARTS = {
     "the search": [(explain, "search")],
     "judges": [(explain, "measure")],
-    "store": [(store, "keep")],
-    "planning": [(schema, "read"), (plan, "of_sweep"), (plan, "identity")],
-    "MLflow": [(client, name) for name in ("connect", "parent_run", "log_cell", "bring_in_line", "links")]
-    + [(client, "log_outcome"), (client, "close")],
+    "store": [(store, "save")],
+    "planning": [(schema, "read"), (plan, "make_cells"), (plan, "identity")],
+    "MLflow": [(client, name) for name in ("connect", "parent_run", "log_cell", "sync_cells", "run_links")]
+    + [(client, "log_results"), (client, "end_run")],
     "a job, the rest": [(job, "run")],
     "Hydra": [(run, "fan_out")],
 }
@@ -40,8 +40,8 @@ def main() -> int:
     for part, functions in PARTS.items():
         for module, name in functions:
             setattr(module, name, timed(part, getattr(module, name)))
-    bring_up_to_date = dvc.bring_up_to_date
-    dvc.bring_up_to_date = lambda *stages, **how: timed(f"DVC, {stages[0]}", bring_up_to_date)(*stages, **how)
+    reproduce = dvc.reproduce
+    dvc.reproduce = lambda *stages, **how: timed(f"DVC, {stages[0]}", reproduce)(*stages, **how)
     code = timed("the rest", run.main)()
     Path(file).write_text(json.dumps({part: taken.tolist() for part, taken in spent.items()}))
     return code

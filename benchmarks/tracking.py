@@ -62,7 +62,7 @@ def make(cells, instances):
         cell = Cell(f"{number:032}", {}, swept, method, tuple(range(instances)), paths.LATEST)
         measures = pd.DataFrame({name: random.uniform(size=instances) for name in ("im1", "im2", "oracle")})
         now = "2026-01-01T00:00:00.000+00:00"
-        store.keep(cell.id, result(cell, x, random), measures, {"host": "here", "started": now, "finished": now})
+        store.save(cell.id, result(cell, x, random), measures, {"host": "here", "started": now, "finished": now})
         made.append(cell)
     return made
 

@@ -1,8 +1,7 @@
-"""The workflow: what is run, what is already done, and what is shown. The science is in `cfx`."""
+"""The workflow: Hydra composes the configuration, DVC runs the stages, and MLflow shows the results."""
 
 import os
 
-# TensorFlow reads it when it is imported: its start-up notes would bury ours. An explicit setting stands.
+# Set before TensorFlow and MLflow are imported. The user's own values take precedence.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# A run talks to nobody but the tracking server that it is told of.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -68,7 +68,7 @@ def main() -> int:
     )
     options = parser.parse_intermixed_args()
     overrides = [word for word in options.asked if "=" in word]
-    with run.driving():
+    with run.driver():
         chosen = _known([word for word in options.asked if "=" not in word]) or EXPERIMENTS
         expected = expectation.read(options.expected)
         if options.accept:
@@ -110,7 +110,7 @@ def check(sweeps: Iterable[Params]) -> None:
 def gather(name: str, command: str, tolerances: dict[str, Any]) -> dict[str, Any]:
     """Write the folder of the experiment that the artefacts hold; returns what is to be expected of a repetition."""
     chosen = schema.read()
-    sweep = plan.of_sweep(chosen)
+    sweep = plan.make_cells(chosen)
     table = tables.of_counterfactuals(sweep, pd.read_parquet(paths.TABLE))
     axes = tables.axes(sweep)
     found = findings.of_experiment(table, axes)
@@ -118,7 +118,7 @@ def gather(name: str, command: str, tolerances: dict[str, Any]) -> dict[str, Any
         shutil.copytree(paths.REPORT, folder, ignore=shutil.ignore_patterns("index.html", "runs.json"))
         findings.frame(found).to_csv(folder / "findings.csv", index=False)
         (folder / "findings.tex").write_text(_latex(sweep, found), encoding="utf-8")
-        pictures, all_cells = gallery.files(gallery.chosen(sweep, table)), [cell.id for cell in sweep]
+        pictures, all_cells = gallery.files(gallery.select(sweep, table)), [cell.id for cell in sweep]
         files = {
             str(path.relative_to(folder)): [pictures[path.name].id] if path.name in pictures else all_cells
             for path in sorted(folder.rglob("*.*"))
@@ -153,7 +153,7 @@ def _known(names: list[str]) -> list[str]:
 
 def _traced(name: str, command: str, sweep: list[Cell], found: list[findings.Finding]) -> dict[str, Any]:
     """Of every number and figure the cells, and of every cell what it came from."""
-    runs = report.run_addresses()
+    runs = report.run_links()
     records = {cell.id: store.record(cell.id) for cell in sweep}
     return {
         "experiment": name,

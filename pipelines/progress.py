@@ -1,4 +1,4 @@
-"""Follow a sweep while it is computed, by whatever and wherever: what is done, running and failed stands on disk."""
+"""Report the progress of a sweep from the cell store, independent of the launcher that computes the cells."""
 
 from __future__ import annotations
 
@@ -14,59 +14,55 @@ from pipelines.cells import store
 from pipelines.cells.plan import Cell
 from pipelines.terminal import console
 
-# Seconds between two looks at the store, and between two lines on how far it is where the output is no terminal.
-_LOOK_EVERY = 0.3
-_TELL_EVERY = 60
+# Seconds between two reads of the store, and between two status lines if the output is not a terminal.
+_POLL_INTERVAL = 0.3
+_LOG_INTERVAL = 60
 
 
 @contextmanager
-def following(missing: Sequence[Cell], log: Callable[[Cell], None] = lambda cell: None) -> Iterator[None]:
-    """Tell, for as long as the context lasts, what becomes of the cells: a line for each that ends.
+def show_progress(missing: Sequence[Cell], log: Callable[[Cell], None] = lambda cell: None) -> Iterator[None]:
+    """Print a line for each cell that finishes or fails inside the context, and a status line with an estimate.
 
-    log: called for each cell when it has ended. What it raises is told in a line, and the sweep goes on.
-
-    In a terminal a live line under them says how much is done, and about how long the rest takes. A log gets the same
-    now and then, as a plain line.
+    log: called for each such cell. If it raises an exception, the exception is printed and the sweep continues.
     """
-    store.forget(cell.id for cell in missing)
-    is_over = threading.Event()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(20),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        thread = threading.Thread(target=_follow, args=(missing, log, bar, is_over), daemon=True)
+    store.clear(cell.id for cell in missing)
+    finished = threading.Event()
+    columns = TextColumn("{task.description}"), BarColumn(20)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        thread = threading.Thread(target=_poll, args=(missing, log, bar, finished), daemon=True)
         thread.start()
         try:
             yield
         finally:
-            is_over.set()
+            finished.set()
             thread.join()
 
 
-def _follow(missing: Sequence[Cell], log: Callable[[Cell], None], bar: Progress, is_over: threading.Event) -> None:
+def _poll(missing: Sequence[Cell], log: Callable[[Cell], None], bar: Progress, finished: threading.Event) -> None:
     rows = {cell.id: len(cell.instances) for cell in missing}
     total = sum(rows.values())
-    task, timed = bar.add_task("", total=total), clock.Clock(total)
+    task, timer = bar.add_task("", total=total), clock.Clock(total)
     waiting, failed, started = list(missing), 0, time.monotonic()
-    last_told = started
+    last_logged = started
     while waiting:
-        # what comes to its end after this look is seen by the next one: so the last look comes after the end
-        is_last = is_over.wait(_LOOK_EVERY)
+        # the store is read once more after the context has ended
+        is_last = finished.wait(_POLL_INTERVAL)
         for cell in [cell for cell in waiting if store.has(cell.id) or store.failure(cell.id)]:
             waiting.remove(cell)
             failed += not store.has(cell.id)
             console.print(f"{cell.title}: {_outcome(cell)}", markup=False)
-            _log(log, cell)
-        shares, now = store.shares(), time.monotonic()
+            try:
+                log(cell)
+            except Exception as error:  # logged again at the end of the sweep
+                reason = " ".join(str(error).split())
+                console.print(f"{cell.title}: could not be logged yet ({reason})", markup=False)
+        shares, now = store.cell_progress(), time.monotonic()
         done = total - sum(round((1 - shares.get(cell.id, 0)) * rows[cell.id]) for cell in waiting)
-        cells = len(missing) - len(waiting), len(missing)
-        line = clock.line(cells, (done, total), now - started, timed.left(now - started, done), failed)
+        cells, remaining = (len(missing) - len(waiting), len(missing)), timer.remaining(now - started, done)
+        line = clock.line(cells, (done, total), now - started, remaining, failed)
         bar.update(task, description=line, completed=done)
-        if not console.is_terminal and waiting and now - last_told > _TELL_EVERY:
-            last_told = now
+        if not console.is_terminal and waiting and now - last_logged > _LOG_INTERVAL:
+            last_logged = now
             console.print(line)
         if is_last:
             return
@@ -78,10 +74,3 @@ def _outcome(cell: Cell) -> str:
         return f"failed: {failure['error']}"
     record = store.record(cell.id)
     return f"{record['summary']}, {record['seconds']:.1f} s"
-
-
-def _log(log: Callable[[Cell], None], cell: Cell) -> None:
-    try:
-        log(cell)
-    except Exception as error:  # the end of the sweep tries again, and fails where it still cannot be done
-        console.print(f"{cell.title}: could not be logged yet ({' '.join(str(error).split())})", markup=False)

@@ -43,7 +43,7 @@ def main() -> int:
     with user_errors():
         described, found = find(options.name, options.uri)
         record = json.loads(described.read_text())
-        asked = only(record)
+        asked = cell_params(record)
         with _clone(record) as clone:
             if options.check:
                 return compare(asked, record, Result.load(found), clone)
@@ -70,7 +70,7 @@ def find(name: str, uri: str) -> tuple[Path, Path]:
     # a cell or a row needs no MLflow, which takes seconds to import
     from pipelines.tracking import client
 
-    cell = client.cell_of(uri, name)
+    cell = client.find_cell(uri, name)
     if cell is None:
         raise InputError(f"{name}: is not a cell or a row in this folder, and not the run of a cell in {uri}")
     if (files := _files(cell)) is None:
@@ -85,7 +85,7 @@ def _files(cell: str) -> tuple[Path, Path] | None:
     return next((files for files in (collected, stored) if files[0].is_file()), None)
 
 
-def only(record: Mapping[str, Any]) -> dict[str, Any]:
+def cell_params(record: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a sweep, as the record of one of its cells has them, narrowed to that cell.
 
     They are not checked: an older commit may have had other options than there are today. Raises InputError for a
@@ -105,7 +105,7 @@ def only(record: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _clone(record: Mapping[str, Any]) -> Iterator[Path | None]:
     """A temporary clone as it stood when the cell was made; None where there is no commit, or none of it here."""
-    if record["commit"] is None or not provenance.has(record["commit"]):
+    if record["commit"] is None or not provenance.has_commit(record["commit"]):
         yield None
         return
     with tempfile.TemporaryDirectory() as scratch:

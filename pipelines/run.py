@@ -24,7 +24,7 @@ from pipelines.config import CONF, compose, schema
 from pipelines.config.compose import Request
 from pipelines.config.schema import Params
 from pipelines.launching import fan_out
-from pipelines.progress import following
+from pipelines.progress import show_progress
 from pipelines.stages import explain
 from pipelines.terminal import console, user_errors
 
@@ -37,10 +37,10 @@ def main() -> int:
     with user_errors():
         is_sweep = compose.options(arguments) is not None
     if not is_sweep:
-        fan_out.prefer_presets()
+        fan_out.use_presets()
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_refuse)()
         return 0
-    with driving():
+    with driver():
         return sweep(request(arguments))
 
 
@@ -58,19 +58,19 @@ def request(arguments: Sequence[str]) -> Request:
 
 
 @contextmanager
-def driving() -> Iterator[None]:
+def driver() -> Iterator[None]:
     """What every driver does around its sweeps: hold the folder, tell mistakes in a line, and end politely if asked.
 
     A second run at the same time would change params.yaml and the artefacts under the first.
     """
-    fan_out.prefer_presets()
+    fan_out.use_presets()
     # an end that is asked for politely is an interrupt, also where a shell has a background job ignore it
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
     with user_errors():
         try:
             with filelock.FileLock(RUN_LOCK, timeout=0):
-                with paths.held():
+                with paths.stage_lock():
                     pass  # no stage that a killed driver has left is at work
                 yield
         except filelock.Timeout:
@@ -87,25 +87,25 @@ def sweep(requested: Request) -> int:
     from pipelines.tracking import client
 
     mlflow = client.connect(**requested.tracking)
-    with dvc.all_or_nothing():
-        train(requested.params)
-        planned = plan.of_sweep(requested.params)
+    with dvc.restore_on_error():
+        prepare_models(requested.params)
+        planned = plan.make_cells(requested.params)
     run = client.parent_run(mlflow, planned, requested.params, requested.name, requested.command)
     parent, status = run.info.run_id, "FAILED"
     try:
         compute(planned, requested, lambda cell: client.log_cell(mlflow, parent, cell))
         is_complete = collect(planned)
-        client.bring_in_line(mlflow, parent, planned)
-        make_report(client.links(mlflow, parent, planned), is_complete)
+        client.sync_cells(mlflow, parent, planned)
+        make_report(client.run_links(mlflow, parent, planned), is_complete)
         if run.info.status != "FINISHED":
-            client.log_outcome(mlflow, parent)
+            client.log_results(mlflow, parent)
         status = "FINISHED" if is_complete else "FAILED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        client.close(mlflow, parent, status)
-    show(planned, requested.tracking["uri"], client.comparison(mlflow, parent))
+        client.end_run(mlflow, parent, status)
+    print_summary(planned, requested.tracking["uri"], client.comparison_link(mlflow, parent))
     return 0 if is_complete else 1
 
 
@@ -114,16 +114,16 @@ def compute(planned: list[Cell], requested: Request, log: Callable[[Cell], None]
 
     log: called for each cell when it has ended. Raises InputError where what the cells were planned with was changed.
     """
-    explain.adopt(planned)
+    explain.import_artifacts(planned)
     missing = [cell for cell in planned if not store.has(cell.id)]
     console.print(f"{len(planned)} cell{'s' * (len(planned) != 1)}, {len(missing)} to compute")
     if not missing:
         return
     file = Path(requested.hydra.hydra.sweep.dir) / "plan.json"
     plan.write(file, Plan(requested.params, missing))
-    with following(missing, log):
+    with show_progress(missing, log):
         fan_out.fan_out(missing, file, requested.launcher, requested.hydra)
-    if plan.sweep_sha256(plan.of_sweep(schema.read())) != plan.sweep_sha256(planned):
+    if plan.sweep_id(plan.make_cells(schema.read())) != plan.sweep_id(planned):
         raise InputError("params.yaml, the data or the classifier changed during the run; run the same command again")
 
 
@@ -133,7 +133,7 @@ def collect(planned: list[Cell]) -> bool:
 
     is_complete = all(store.has(cell.id) for cell in planned)
     if is_complete:
-        dvc.bring_up_to_date("explain")
+        dvc.reproduce("explain")
     else:
         explain.collect(planned)
     return is_complete
@@ -144,32 +144,32 @@ def make_report(links: Mapping[str, str], is_complete: bool) -> None:
     from pipelines import dvc
     from pipelines.stages import report
 
-    report.link(links)
+    report.write_run_links(links)
     if is_complete:
-        dvc.bring_up_to_date("report")
-        if not report.is_linked():
-            dvc.bring_up_to_date("report", force=True)
+        dvc.reproduce("report")
+        if not report.has_run_links():
+            dvc.reproduce("report", force=True)
     else:
         report.main()
 
 
-def train(chosen: Params) -> None:
+def prepare_models(chosen: Params) -> None:
     """Bring the data, classifiers, judges and guides up to date, of all variants if the sweep has some."""
     from pipelines import dvc
 
     schema.write(chosen)
-    dvc.bring_up_to_date("prepare")
-    plan.check(chosen, *plan.prepared(paths.LATEST))
-    dvc.bring_up_to_date("train", "judges", "guides", "variants")
+    dvc.reproduce("prepare")
+    plan.check(chosen, *plan.prepared_data(paths.LATEST))
+    dvc.reproduce("train", "judges", "guides", "variants")
 
 
-def show(planned: list[Cell], uri: str, comparison: str) -> None:
+def print_summary(planned: list[Cell], uri: str, comparison: str) -> None:
     """Print what was found, what failed, and where to look at it."""
     from pipelines.reporting import tables, terminal
 
     table = tables.of_counterfactuals(planned, pd.read_parquet(paths.TABLE))
     if len(table):
-        console.print(terminal.of_sweep(planned, table), soft_wrap=False)
+        console.print(terminal.summary(planned, table), soft_wrap=False)
     for cell in planned:
         if not store.has(cell.id):
             reason = (store.failure(cell.id) or {"error": "it did not finish"})["error"]

@@ -29,7 +29,7 @@ _OWN = (_CFX / "own.py", _CFX / "worker.py")
 _OPERATIONAL = ("module", "python", "timeout_s")
 
 
-def deciding(search: Mapping[str, Any], instances: tuple[int, ...], trained: Trained) -> dict[str, Any]:
+def inputs(search: Mapping[str, Any], instances: tuple[int, ...], trained: Trained) -> dict[str, Any]:
     """All that decides what a cell holds, by value or by SHA-256, in a form that can be written as JSON.
 
     search: the `search` section at the cell's point; instances: places in the test split.

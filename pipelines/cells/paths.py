@@ -84,7 +84,7 @@ class Trained:
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def stage_lock() -> Iterator[None]:
     """Keep other stages from the artefacts for as long as the context lasts.
 
     Raises InputError where one is at work on them, as may be one that a killed driver has left.
@@ -124,7 +124,7 @@ VARIANTS = ROOT / "variants"
 
 TABLE = ROOT / "counterfactuals.parquet"
 RESULTS = ROOT / "counterfactuals"
-WORTH = ROOT / "counterfactuals_metrics.json"
+SWEEP_METRICS = ROOT / "counterfactuals_metrics.json"
 
 REPORT = ROOT / "report"
 RUNS = ROOT / "runs.json"  # written by the driver: where MLflow's UI shows each cell

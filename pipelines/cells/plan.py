@@ -100,7 +100,7 @@ def read(path: Path) -> Plan:
     return Plan(schema.check(content["params"]), cells)
 
 
-def of_sweep(params: Params) -> list[Cell]:
+def make_cells(params: Params) -> list[Cell]:
     """The cells that the parameters describe, in order, for the prepared data, the trained models, judges and guides.
 
     Raises InputError for an instance or a target class that the data does not have, and for a model that is not there.
@@ -118,23 +118,23 @@ def _of_model(params: Params, upstream: Upstream, swept_upstream: dict[str, Any]
     for folder in trained.folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: is missing, but the sweep needs it; run `dvc repro variants`")
-    instances = check(params, *prepared(trained))
+    instances = check(params, *prepared_data(trained))
     cells = []
     for swept, section in params.points():
         search = searches.canonical(section)
-        name = identity.sha256(identity.deciding(search, instances, trained))
+        name = identity.sha256(identity.inputs(search, instances, trained))
         # a hyperparameter may be called as an axis of the classifier is: `seed`
         swept = swept_upstream | {f"search.{axis}" if axis in swept_upstream else axis: v for axis, v in swept.items()}
         cells.append(Cell(name, swept_upstream, swept, search, instances, trained, upstream.trust))
     return cells
 
 
-def deciding(cell: Cell) -> dict[str, Any]:
+def current_inputs(cell: Cell) -> dict[str, Any]:
     """All that decides what a cell holds, as its artefacts are now.
 
     Raises RuntimeError where that is no longer what the cell was planned for.
     """
-    found = identity.deciding(cell.search, cell.instances, cell.trained)
+    found = identity.inputs(cell.search, cell.instances, cell.trained)
     if identity.sha256(found) != cell.id:
         raise RuntimeError(
             f"the data, the models or the code of cell {cell.id} changed during the run; run the same command again"
@@ -142,7 +142,7 @@ def deciding(cell: Cell) -> dict[str, Any]:
     return found
 
 
-def prepared(trained: Trained) -> tuple[dict[str, Any], np.ndarray]:
+def prepared_data(trained: Trained) -> tuple[dict[str, Any], np.ndarray]:
     """What the prepared data are, and the labels of their test split."""
     return json.loads(trained.data_card.read_text()), data.read_npz(trained.data, ("y_test",))["y_test"]
 
@@ -175,6 +175,6 @@ def _chosen_instances(chosen: Instances, labels: np.ndarray) -> tuple[int, ...]:
     return tuple(int(place) for label in classes for place in np.flatnonzero(labels == label)[: chosen.per_class])
 
 
-def sweep_sha256(cells: Sequence[Cell]) -> str:
+def sweep_id(cells: Sequence[Cell]) -> str:
     """The identity of a sweep: of its cells, in order."""
     return hashlib.sha256("\n".join(cell.id for cell in cells).encode()).hexdigest()[:32]

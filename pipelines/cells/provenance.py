@@ -49,7 +49,7 @@ def versions() -> dict[str, str]:
 @cache
 def code(*stages: str) -> dict[str, str]:
     """The digest of each module that decides what some stages of dvc.yaml make, by its `syntax`."""
-    sources = sorted({module for name in stages for module in source.of_stage(name)})
+    sources = sorted({module for name in stages for module in source.stage_modules(name)})
     return {path.relative_to(source.ROOT).as_posix(): _sha256(syntax(path).encode()) for path in sources}
 
 
@@ -70,7 +70,7 @@ def _is_docstring(statement: ast.stmt) -> bool:
     )
 
 
-def locked() -> dict[str, str]:
+def locked_versions() -> dict[str, str]:
     """The version that the lock file has of each package for this Python and system; empty where there is no lock."""
     lock = Path("requirements.lock")
     lines = re.findall(r"^(\w.*?) \\$", lock.read_text(), re.MULTILINE) if lock.exists() else []
@@ -145,7 +145,7 @@ def remote() -> str | None:
     return None if address is None else re.sub(r"//[^/@]*@", "//", address)
 
 
-def has(sha: str) -> bool:
+def has_commit(sha: str) -> bool:
     """Whether the clone has this commit."""
     return _git("cat-file", "-e", f"{sha}^{{commit}}") is not None
 
@@ -219,10 +219,10 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What is not the same under each key, a line each."""
     for key in dict.fromkeys((*then, *now)):
         if then.get(key) != now.get(key):
-            yield f"{key}: {short(then.get(key))} became {short(now.get(key))}"
+            yield f"{key}: {shorten(then.get(key))} became {shorten(now.get(key))}"
 
 
-def short(value: object) -> str:
+def shorten(value: object) -> str:
     """A value as a line has room for it: on one line, and of a digest as much as tells it from another."""
     text = re.sub(r"\b([0-9a-f]{16})[0-9a-f]{16,}\b", r"\1", " ".join(str(value).split()))
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -23,7 +23,7 @@ _METHODS = ROOT / "cfx" / "methods"
 
 
 @cache
-def of_stage(name: str) -> frozenset[Path]:
+def stage_modules(name: str) -> frozenset[Path]:
     """The source files that decide what a stage of dvc.yaml makes; where it has methods by their names, all of them."""
     aside = frozenset(ROOT / path for path in (*_SHOWN, *(_READ if name in _MAKING else ())))
     found = modules(ROOT / "pipelines" / "stages" / f"{name}.py", aside)

@@ -70,7 +70,7 @@ def failure(cell: str) -> dict[str, Any] | None:
     return None if has(cell) or not path.exists() else json.loads(path.read_text())
 
 
-def keep(cell: str, result: Result, measures: pd.DataFrame, about: dict[str, Any]) -> None:
+def save(cell: str, result: Result, measures: pd.DataFrame, about: dict[str, Any]) -> None:
     """Keep a finished cell."""
     CELLS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CELLS, prefix=f".{cell}.") as scratch:
@@ -84,7 +84,7 @@ def keep(cell: str, result: Result, measures: pd.DataFrame, about: dict[str, Any
     _failure_path(cell).unlink(missing_ok=True)
 
 
-def keep_failure(cell: str, about: dict[str, Any]) -> None:
+def save_failure(cell: str, about: dict[str, Any]) -> None:
     """Keep the reason why a cell has no result."""
     with replacing(_failure_path(cell)) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n")
@@ -111,7 +111,7 @@ def running(batch: Sequence[str]) -> Iterator[Callable[[int, int], None]]:
         path.unlink(missing_ok=True)
 
 
-def shares() -> dict[str, float]:
+def cell_progress() -> dict[str, float]:
     """How much is done, in [0, 1], of each cell that is being computed."""
     found: dict[str, float] = {}
     for path in CELLS.glob("*.running.json"):
@@ -122,7 +122,7 @@ def shares() -> dict[str, float]:
     return found
 
 
-def forget(cells: Iterable[str]) -> None:
+def clear(cells: Iterable[str]) -> None:
     """Forget why these cells failed, before they are tried again, and what a killed process said that it computes."""
     for path in [*map(_failure_path, cells), *CELLS.glob("*.running.json")]:
         path.unlink(missing_ok=True)

@@ -62,7 +62,7 @@ def variants(axes: Sequence[Override]) -> Iterator[tuple[dict[str, Any], list[st
             yield dict(zip(keys, map(_value, values), strict=True)), chosen
 
 
-def of_search(
+def search_section(
     axes: Sequence[Override], config: DictConfig, others: list[str], given: Sequence[Override]
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """The `search` section, and the axes of the search with their values: hyperparameters, and whole sections.

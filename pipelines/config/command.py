@@ -33,7 +33,7 @@ def command_line(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | No
     searches = sweep.pop("search", [asked["search"]])
     groups = {name: list(dict.fromkeys(variant[name]["name"] for variant in variants)) for name in ("data", "model")}
     groups["search"] = [search["method"] for search in searches]
-    axes = {key: _different(variant["swept"][key] for variant in variants) for key in variants[0]["swept"]}
+    axes = {key: _unique(variant["swept"][key] for variant in variants) for key in variants[0]["swept"]}
     axes |= {f"search.{key}": values for key, values in sweep.items()}
     files = dict(FILES.values())
     said = {*_NAMES, *axes, *(files[key] for key in axes if key in files)}
@@ -41,7 +41,7 @@ def command_line(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | No
     own: dict[str, Any] = {}
     upstream = [
         # without guides where no method uses them, as in a record of a time that had none
-        ({key: variant[key] for key in _UPSTREAM if variant.get(key) is not None}, _usual(variant, conf))
+        ({key: variant[key] for key in _UPSTREAM if variant.get(key) is not None}, _defaults(variant, conf))
         for variant in variants
     ]
     search = [({"search": search}, {"search": _read(f"search/{search['method']}", conf)}) for search in searches]
@@ -58,7 +58,7 @@ def command_line(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | No
         # it is trained already, and to say how would be refused
         own = {key: value for key, value in own.items() if not key.startswith("training.")}
     given = {FILES[name]: path for name, path in variants[0]["paths"].items() if path}
-    paths = {option: path for (option, digest), path in given.items() if digest in leaves(asked)}
+    paths = {option: path for (option, digest), path in given.items() if digest in flatten(asked)}
     options = {key: [value] for key, value in (paths | own).items()} | axes
     written = [f"{name}={','.join(chosen)}" for name, chosen in groups.items()]
     for key, values in options.items():
@@ -67,16 +67,16 @@ def command_line(asked: Mapping[str, Any], conf: Path | None = CONF) -> str | No
                 names = [Path(value).name for value in values]
                 # of files with one name in several folders the folders tell which is which
                 values = names if len(set(names)) == len(names) else values
-            written.append(f"{key}={','.join(map(_written, values))}")
+            written.append(f"{key}={','.join(map(_quoted, values))}")
     is_sweep = any(len(values) > 1 for values in (*groups.values(), *options.values()))
     return shlex.join(["python", "-m", "pipelines.run", *(["-m"] if is_sweep else []), *written])
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """All values of a tree of parameters on one level, each by the name of its option: `training.epochs` and so on."""
     values: dict[str, Any] = {}
     for key, value in tree.items():
-        values |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        values |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return values
 
 
@@ -88,7 +88,7 @@ def _shared(
     may_lack: whether one that does not have it agrees.
     """
     own: dict[str, Any] = {}
-    every = [(leaves(asked), leaves(usual)) for asked, usual in alternatives]
+    every = [(flatten(asked), flatten(usual)) for asked, usual in alternatives]
     for asked, usual in every:
         differing = (key for key, value in asked.items() if key not in usual or usual[key] != value)
         own |= {key: asked[key] for key in differing if key not in said}
@@ -98,7 +98,7 @@ def _shared(
     return own if agreed else None
 
 
-def _usual(variant: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:
+def _defaults(variant: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:
     """What conf/ has for the data and the model of a variant."""
     data = _read(f"data/{variant['data']['name']}", conf)
     config = _read("config", conf)
@@ -112,15 +112,15 @@ def _read(name: str, conf: Path | None) -> dict[str, Any]:
     return yaml.safe_load(path.read_text()) if path is not None and path.is_file() else {}
 
 
-def _different(values: Iterator[Any]) -> list[Any]:
+def _unique(values: Iterator[Any]) -> list[Any]:
     """Values without repetition, in the order in which they came; they may be lists."""
     return list({repr(value): value for value in values}.values())
 
 
-def _written(value: Any) -> str:
+def _quoted(value: Any) -> str:
     """A value in Hydra's grammar of overrides."""
     if isinstance(value, list):
-        return f"[{','.join(map(_written, value))}]"
+        return f"[{','.join(map(_quoted, value))}]"
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     text = str(value)

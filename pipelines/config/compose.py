@@ -97,7 +97,7 @@ def compose(arguments: Sequence[str]) -> Request:
         composed = [hydra.compose("config", [*others, *own], return_hydra_config=True) for _, own in points]
         # what has no default, as the path of a file of the user's, is there at the points alone
         config = composed[0] if composed else config
-        search, search_axes = axes.of_search(swept, config, others, of_search)
+        search, search_axes = axes.search_section(swept, config, others, of_search)
         variants = [(values, _scientific(one)) for (values, _), one in zip(points, composed, strict=True)]
         _check_training(given, {section["model"]["name"] for _, section in variants} or {config.model.name})
         # every variant is searched in the same way
@@ -109,7 +109,7 @@ def compose(arguments: Sequence[str]) -> Request:
             params=params,
             name=_name(config, given),
             tracking=_tracking(resolved.get("tracking")),
-            launch=schema.checked(Launch, resolved.get("launch"), "launch"),
+            launch=schema.validate(Launch, resolved.get("launch"), "launch"),
             hydra=OmegaConf.masked_copy(config, ["hydra", "launch"]),
             command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
         )

@@ -12,7 +12,7 @@ from typing import Any
 from cfx import data
 from cfx.errors import InputError
 from pipelines.config import searches
-from pipelines.config.schema import FILES, Params, Upstream, check, checked, user_file
+from pipelines.config.schema import FILES, Params, Upstream, check, user_file, validate
 
 
 def from_config(
@@ -104,7 +104,7 @@ def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, (option, _) in FILES.items():
         section, field = option.split(".")
         raw["paths"][name] = raw[section].pop(field, None)
-    chosen = checked(Upstream, raw)
+    chosen = validate(Upstream, raw)
     for name, (_, digest) in FILES.items():
         section, field = digest.split(".")
         values = getattr(chosen, section)

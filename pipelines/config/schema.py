@@ -221,7 +221,7 @@ class Params(Upstream):
 
 def check(raw: Mapping[str, Any]) -> Params:
     """Check a params.yaml that was read or composed. Raises InputError that names the first thing wrong."""
-    params = checked(Params, raw)
+    params = validate(Params, raw)
     if twice := sorted(params.search if "search" in params.sweep else params.search.keys() & params.sweep.keys()):
         raise InputError(f"params.yaml: search.{twice[0]} has no effect, because it is swept; change `sweep` instead")
     if params.variants and params not in map(params.of, params.variants):
@@ -237,7 +237,7 @@ def check(raw: Mapping[str, Any]) -> Params:
     return params
 
 
-def checked(kind: type[S], raw: Any, place: str = "") -> S:
+def validate(kind: type[S], raw: Any, place: str = "") -> S:
     """A section from what was read for it, at `place` in the whole. Raises InputError that names what is wrong."""
     try:
         return kind.model_validate(raw)

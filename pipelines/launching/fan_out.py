@@ -4,8 +4,8 @@ What an engine needs beyond its YAML is in a module of its name beside this one,
 
     check(config)      raises InputError where the engine cannot be used from here
     context(config)    a context inside which jobs are launched and waited for, and that leaves none behind
-    refusal(error)     why the engine took no job at all, in its own words; None for any other error
-    is_loss(error)     whether an error says that a job was lost, which costs its cells and nothing else
+    rejection(error)     why the engine took no job at all, in its own words; None for any other error
+    is_lost_job(error)     whether an error says that a job was lost, which costs its cells and nothing else
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipelines.config import CONF
 from pipelines.launching import job, local
 
 
-def prefer_presets() -> None:
+def use_presets() -> None:
     """Let the presets in conf/hydra/launcher alone say what a launcher is given. To be called before composing.
 
     The plugins register configurations of the same names, against which Hydra would check the presets; but a preset
@@ -83,9 +83,9 @@ def fan_out(missing: Sequence[Cell], plan: Path, launcher: str, config: DictConf
     except InputError:
         raise
     except Exception as error:
-        if refusal := engine.refusal(error):
+        if refusal := engine.rejection(error):
             raise InputError(f"hydra/launcher={launcher}: {refusal}; see conf/hydra/launcher/{launcher}.yaml") from None
-        if engine.is_loss(error):
+        if engine.is_lost_job(error):
             # an engine says in its second line what the state of the job is
             print(f"hydra/launcher={launcher}: {' '.join(str(error).strip().splitlines()[:2])}", file=sys.stderr)
         else:

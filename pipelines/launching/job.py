@@ -26,6 +26,6 @@ def run(config: DictConfig) -> None:
         devices.claim(config.launch.gpus, config.launch.without_gpu)
     except InputError as error:
         for cell in mine:
-            explain.keep_failure(cell, error)
+            explain.save_failure(cell, error)
     else:
         explain.compute(mine, params)

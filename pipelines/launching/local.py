@@ -16,11 +16,11 @@ def context(config: DictConfig) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def refusal(error: Exception) -> str | None:
+def rejection(error: Exception) -> str | None:
     """Why the engine took no job at all: it takes them all."""
     return None
 
 
-def is_loss(error: Exception) -> bool:
+def is_lost_job(error: Exception) -> bool:
     """Whether an error says that a job was lost, such as by a process that was killed."""
     return type(error).__module__.split(".")[0] == "joblib"

@@ -54,11 +54,11 @@ def context(config: DictConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def refusal(error: Exception) -> str | None:
+def rejection(error: Exception) -> str | None:
     """Why Ray took no job at all: what it cannot run now it waits for."""
     return None
 
 
-def is_loss(error: Exception) -> bool:
+def is_lost_job(error: Exception) -> bool:
     """Whether an error is Ray's; a cluster that does not take the driver is a ConnectionError."""
     return type(error).__module__.split(".")[0] == "ray" or isinstance(error, ConnectionError)

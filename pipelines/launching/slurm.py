@@ -27,7 +27,7 @@ _EVERY = 5
 _PATIENCE = 30
 
 
-class JobsGone(Exception):
+class JobsLost(Exception):
     """No job of the sweep is in the queue any more, and some have left no result."""
 
 
@@ -53,7 +53,7 @@ def check(config: DictConfig) -> None:
 
 @contextmanager
 def context(config: DictConfig) -> Iterator[None]:
-    """Submit and wait inside this context: it ends with JobsGone in place of never, and no job outlives it.
+    """Submit and wait inside this context: it ends with JobsLost in place of never, and no job outlives it.
 
     One driver works in a folder: by the folder's name for its jobs it finds those that a killed one left in the queue,
     which are cancelled first.
@@ -67,7 +67,7 @@ def context(config: DictConfig) -> Iterator[None]:
     watch.start()
     try:
         yield
-    except JobsGone:
+    except JobsLost:
         raise
     except Exception:
         # one job is lost; the others go on
@@ -81,7 +81,7 @@ def context(config: DictConfig) -> Iterator[None]:
         cancel(name)
 
 
-def refusal(error: Exception) -> str | None:
+def rejection(error: Exception) -> str | None:
     """Why Slurm took no job at all, in its own words; None where the error is another one."""
     refused = error.__cause__
     if not isinstance(refused, subprocess.CalledProcessError) or refused.cmd[0] != "sbatch":
@@ -89,9 +89,9 @@ def refusal(error: Exception) -> str | None:
     return " ".join(str(refused.stderr).split())
 
 
-def is_loss(error: Exception) -> bool:
+def is_lost_job(error: Exception) -> bool:
     """Whether an error says that a job was lost."""
-    return isinstance(error, JobsGone) or type(error).__module__.split(".")[0] == "submitit"
+    return isinstance(error, JobsLost) or type(error).__module__.split(".")[0] == "submitit"
 
 
 def in_queue(name: str) -> bool | None:
@@ -124,7 +124,7 @@ def _watch(name: str, finished: threading.Event) -> None:
 
 
 def _gone(*_: object) -> None:
-    raise JobsGone(
+    raise JobsLost(
         "a job left the Slurm queue without a result; it was cancelled, exceeded its time or memory, or its node failed"
     )
 

@@ -35,7 +35,7 @@ class Classes(NamedTuple):
         return Classes(*(frame.rename(index=name, columns=name) for frame in self))
 
 
-def of_methods(table: pd.DataFrame) -> dict[str, Classes]:
+def by_method(table: pd.DataFrame) -> dict[str, Classes]:
     """The L1 by original class and by target class, by the method; without those that have only one class of either.
 
     table: as `tables.of_counterfactuals` gives it. The target class is the one wanted, or the one reached where only

@@ -68,7 +68,7 @@ def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], toler
     compared = [finding for finding in found if finding.measure in tolerances]
     return {
         # where the user's files lie is no part of it
-        "parameters": {key: str(value) for key, value in content.asked(chosen).items() if "path" not in key},
+        "parameters": {key: str(value) for key, value in content.parameters(chosen).items() if "path" not in key},
         "made_from": {key: value for cell in sweep for key, value in _made_from(cell)},
         "counterfactuals": {cell.name: data.sha256(Result.load(store.result_path(cell.id)).x) for cell in sweep},
         "findings": {finding.name: number(finding.value) for finding in compared},
@@ -82,7 +82,7 @@ def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], toler
 def made_with() -> Json:
     """What all experiments of a run share: the machine, the versions, and the code that has a part in a number."""
     python = platform.python_version()
-    return {"machine": provenance.machine(), "versions": {"python": python, **provenance.locked()}} | {
+    return {"machine": provenance.machine(), "versions": {"python": python, **provenance.locked_versions()}} | {
         "code": provenance.code("prepare", "train", "judges", "guides", "explain")
     }
 
@@ -128,7 +128,7 @@ def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bo
         if left_out := measures.left_out(experiment["unchanged"]):
             console.print(f"  {left_out}", markup=False)
         for row in wrong.head(_TOLD).itertuples():
-            then, now = provenance.short(row.expected), provenance.short(row.made)
+            then, now = provenance.shorten(row.expected), provenance.shorten(row.made)
             console.print(f"  {row.what}: expected {then}, got {now}", markup=False)
         if len(wrong) > _TOLD:
             console.print(f"  ... and {len(wrong) - _TOLD} more in comparison.csv")
@@ -185,7 +185,7 @@ def _place(made: Json) -> tuple[Any, Any]:
 
 def _made_from(cell: Cell) -> Iterator[tuple[str, str]]:
     """The digests of the data and of the models of a cell, named by what of them is swept."""
-    identity, which = plan.deciding(cell), "".join(f", {key}={value}" for key, value in cell.upstream.items())
+    identity, which = plan.current_inputs(cell), "".join(f", {key}={value}" for key, value in cell.upstream.items())
     # as far as they tell one from another
     yield f"data{which}", identity["data"][:60]
     yield f"model{which}", identity["model"][:60]

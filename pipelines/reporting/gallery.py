@@ -32,7 +32,7 @@ SHOWN = 132
 _SIDE = 224
 
 
-def chosen(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
+def select(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
     """The counterfactuals shown, each as its place among the instances and its cell: by instance, then by cell.
 
     Instances of different original classes take turns, those that are classified right first, so that all classes are
@@ -58,7 +58,7 @@ def chosen(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
     ]
 
 
-def drawn(shown: list[tuple[int, Cell]], table: pd.DataFrame, folder: Path) -> list[list[dict[str, Any]]]:
+def render(shown: list[tuple[int, Cell]], table: pd.DataFrame, folder: Path) -> list[list[dict[str, Any]]]:
     """The pictures and values of the counterfactuals `chosen`, by instance; writes the files into `folder`."""
     folder.mkdir()
     x_test = {path: _x_test(path) for path in {cell.trained.data for _, cell in shown}}

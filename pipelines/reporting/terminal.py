@@ -21,7 +21,7 @@ _SHOWN = {"l1": ".2f", "probability": ".3f", "oracle": ".2f"}
 _WHOLE = ("instance", "found", "L1", "median L1", "L0", "probability", "oracle", "runtime")
 
 
-def of_sweep(sweep: list[Cell], table: pd.DataFrame) -> Group:
+def summary(sweep: list[Cell], table: pd.DataFrame) -> Group:
     """The table of a sweep, and below it what it does not show and where that is.
 
     table: as `tables.of_counterfactuals` gives it.

@@ -29,7 +29,7 @@ from pipelines.cells.paths import Trained, class_name
 from pipelines.cells.plan import Cell
 from pipelines.config import schema, searches
 from pipelines.config.schema import Params
-from pipelines.progress import following
+from pipelines.progress import show_progress
 from pipelines.terminal import import_tensorflow, user_errors
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ PATHS = 10
 def main() -> None:
     """Run the stage."""
     chosen = schema.read()
-    sweep = plan.of_sweep(chosen)
-    adopt(sweep)
+    sweep = plan.make_cells(chosen)
+    import_artifacts(sweep)
     missing = [cell for cell in sweep if not store.has(cell.id)]
-    with following(missing):
+    with show_progress(missing):
         compute(missing, chosen)
     collect(sweep)
     if any(not store.has(cell.id) for cell in sweep):
@@ -64,7 +64,7 @@ def compute(missing: Iterable[Cell], chosen: Params) -> None:
             _compute(batch, chosen)
         except Exception as error:
             if len(batch) == 1:
-                keep_failure(batch[0], error)
+                save_failure(batch[0], error)
             else:
                 # which of them it was shows when each is on its own
                 for cell in batch:
@@ -85,12 +85,12 @@ def batches(missing: Iterable[Cell]) -> list[list[Cell]]:
     return list(grouped.values())
 
 
-def keep_failure(cell: Cell, error: Exception) -> None:
+def save_failure(cell: Cell, error: Exception) -> None:
     """Keep the exception that left a cell without a result."""
     reason = f"{type(error).__name__}: {error}"
     details = {"error": reason, "traceback": "".join(traceback.format_exception(error))}
     now = provenance.now()
-    store.keep_failure(cell.id, {**_about(cell), "started": now, "finished": now, **details})
+    store.save_failure(cell.id, {**_about(cell), "started": now, "finished": now, **details})
 
 
 def _compute(batch: list[Cell], chosen: Params) -> None:
@@ -101,10 +101,10 @@ def _compute(batch: list[Cell], chosen: Params) -> None:
         own = searches.record(batch[0].search)
         for cell, result in zip(batch, results, strict=True):
             judged = measure(result, cell.trained)
-            by = {"identity": plan.deciding(cell), "device": provenance.device(), "batch": len(batch)}
+            by = {"identity": plan.current_inputs(cell), "device": provenance.device(), "batch": len(batch)}
             by |= {"params": chosen.model_dump(mode="json"), "search": cell.search, **own}
             times = {"started": started, "finished": provenance.now(), "seconds": searched / len(batch)}
-            store.keep(cell.id, result, judged, {**_about(cell), **by, **times, "summary": summary(cell, result)})
+            store.save(cell.id, result, judged, {**_about(cell), **by, **times, "summary": summary(cell, result)})
 
 
 def _about(cell: Cell) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def measure(result: Result, trained: Trained) -> pd.DataFrame:
     return metrics.measure(result, autoencoders, oracle)
 
 
-def adopt(sweep: Iterable[Cell]) -> None:
+def import_artifacts(sweep: Iterable[Cell]) -> None:
     """Take cells that are not in the store from the artefacts, as `dvc pull` or `dvc checkout` has brought them."""
     missing = [cell.id for cell in sweep if not store.has(cell.id) and (paths.RESULTS / f"{cell.id}.json").exists()]
     if missing:
@@ -154,7 +154,7 @@ def adopt(sweep: Iterable[Cell]) -> None:
         for cell in missing:
             result = Result.load(paths.RESULTS / f"{cell}.npz")
             judged = rows[cell][list(metrics.MEASURES)].reset_index(drop=True)
-            store.keep(cell, result, judged, json.loads((paths.RESULTS / f"{cell}.json").read_text()))
+            store.save(cell, result, judged, json.loads((paths.RESULTS / f"{cell}.json").read_text()))
 
 
 def collect(sweep: Iterable[Cell]) -> None:
@@ -169,11 +169,11 @@ def collect(sweep: Iterable[Cell]) -> None:
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     with replacing(paths.TABLE) as temporary:
         whole.to_parquet(temporary, index=False)
-    with replacing(paths.WORTH) as temporary:
-        temporary.write_text(json.dumps(worth(whole), indent=2) + "\n")
+    with replacing(paths.SWEEP_METRICS) as temporary:
+        temporary.write_text(json.dumps(sweep_metrics(whole), indent=2) + "\n")
 
 
-def worth(rows: pd.DataFrame) -> dict[str, float]:
+def sweep_metrics(rows: pd.DataFrame) -> dict[str, float]:
     """What DVC compares between sweeps: the share found, and the medians of those found."""
     if not len(rows):
         return {"validity": 0.0}
@@ -218,5 +218,5 @@ def _judges(trained: Trained, *sha256: str) -> tuple[keras.Model, keras.Model]:
 
 
 if __name__ == "__main__":
-    with user_errors(), paths.held():
+    with user_errors(), paths.stage_lock():
         main()

@@ -44,5 +44,5 @@ def make(chosen: Upstream, trained: Trained) -> None:
 
 
 if __name__ == "__main__":
-    with user_errors(), paths.held():
+    with user_errors(), paths.stage_lock():
         main()

@@ -60,5 +60,5 @@ def accuracy(scores: Callable[[np.ndarray], np.ndarray], dataset: Dataset) -> fl
 
 
 if __name__ == "__main__":
-    with user_errors(), paths.held():
+    with user_errors(), paths.stage_lock():
         main()

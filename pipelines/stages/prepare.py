@@ -65,5 +65,5 @@ def card(dataset: Dataset) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    with user_errors(), paths.held():
+    with user_errors(), paths.stage_lock():
         main()

@@ -47,12 +47,12 @@ _CHARTED = ("l1", "probability", "runtime_s")
 def main() -> None:
     """Run the stage."""
     chosen = schema.read()
-    sweep = plan.of_sweep(chosen)
+    sweep = plan.make_cells(chosen)
     trained = {cell.trained: cell.upstream for cell in sweep}
     table = tables.of_counterfactuals(sweep, pd.read_parquet(paths.TABLE))
     of_cells = tables.of_cells(sweep, table)
-    of_methods = classes.of_methods(table)
-    shown = gallery.chosen(sweep, table)
+    of_methods = classes.by_method(table)
+    shown = gallery.select(sweep, table)
     with replacing(paths.REPORT) as folder:
         figures = folder / "figures"
         for kind in (figures, folder / "plots"):
@@ -60,8 +60,8 @@ def main() -> None:
         tables.write(folder / "tables", sweep, of_cells, table, of_methods)
         searched = tables.named(sweep, tables.of_searched(sweep, of_cells, table))
         content = {
-            "run": what_was_run(chosen, sweep),
-            "runs": run_addresses(),
+            "run": run_details(chosen, sweep),
+            "runs": run_links(),
             "classifiers": [classifier(one, upstream) for one, upstream in trained.items()],
             "training": training(next(iter(trained)), figures),
             "headline": headline(of_cells, table),
@@ -76,7 +76,7 @@ def main() -> None:
             "anchors": {
                 (cell.id, cell.instances[place]): gallery.anchor(cell, cell.instances[place]) for place, cell in shown
             },
-            "gallery": gallery.drawn(shown, table, folder / "pictures"),
+            "gallery": gallery.render(shown, table, folder / "pictures"),
         }
         files = sorted(path for kind in ("figures", "plots", "tables") for path in (folder / kind).iterdir())
         content["files"] = [str(path.relative_to(folder)) for path in files]
@@ -85,7 +85,7 @@ def main() -> None:
             shutil.copyfile(paths.RUNS, folder / paths.RUNS.name)
 
 
-def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
+def run_details(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
     """The data and the model with their digests, the search, the code, and how to make all of it again."""
     # where the user's files lie on one machine is no part of what was run
     parameters = chosen.model_dump(mode="json", exclude={"paths": True, "variants": {"__all__": {"paths"}}})
@@ -107,7 +107,7 @@ def what_was_run(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
     }
 
 
-def link(addresses: Mapping[str, str]) -> None:
+def write_run_links(addresses: Mapping[str, str]) -> None:
     """Keep where the runs are, for the report to link to."""
     text = json.dumps(addresses, indent=2) + "\n"
     if not (paths.RUNS.exists() and paths.RUNS.read_text() == text):
@@ -115,13 +115,13 @@ def link(addresses: Mapping[str, str]) -> None:
             temporary.write_text(text)
 
 
-def is_linked() -> bool:
+def has_run_links() -> bool:
     """Whether the report that is there links to where the runs are."""
     linked = paths.REPORT / paths.RUNS.name
     return linked.exists() and linked.read_text() == paths.RUNS.read_text()
 
 
-def run_addresses() -> dict[str, str]:
+def run_links() -> dict[str, str]:
     """Where MLflow's UI shows each cell's run, by cell, and the whole sweep's, as `sweep`; empty after `dvc repro`."""
     if not paths.RUNS.exists():
         return {}
@@ -260,5 +260,5 @@ def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    with user_errors(), paths.held():
+    with user_errors(), paths.stage_lock():
         main()

@@ -40,12 +40,12 @@ def make(chosen: Upstream, trained: Trained) -> None:
     import_tensorflow()
     with replacing(trained.model) as temporary:
         if isinstance(chosen.model, KerasFile):
-            model = adopt(chosen, chosen.model, dataset, temporary)
+            model = load_user_model(chosen, chosen.model, dataset, temporary)
             history = pd.DataFrame(columns=["epoch", "loss", "accuracy", "test_loss", "test_accuracy"])
         else:
             model, history = train(chosen, dataset)
             model.save(temporary)
-    probabilities = evaluate(model, dataset)
+    probabilities = predict(model, dataset)
     measured = metrics(probabilities, dataset.y_test)
     with replacing(trained.metrics) as temporary:
         temporary.write_text(json.dumps(measured, indent=2) + "\n")
@@ -63,7 +63,7 @@ def make(chosen: Upstream, trained: Trained) -> None:
         )
 
 
-def adopt(chosen: Upstream, asked: KerasFile, dataset: Dataset, place: Path) -> keras.Model:
+def load_user_model(chosen: Upstream, asked: KerasFile, dataset: Dataset, place: Path) -> keras.Model:
     """Read the user's classifier and keep it at `place`, with its own classes in it, for inputs in [-0.5, 0.5].
 
     Raises InputError for a file that cannot be read, or does not fit the data.
@@ -98,7 +98,7 @@ def train(chosen: Upstream, dataset: Dataset) -> tuple[keras.Model, pd.DataFrame
         )
 
 
-def evaluate(model: keras.Model, dataset: Dataset) -> np.ndarray:
+def predict(model: keras.Model, dataset: Dataset) -> np.ndarray:
     """The probabilities (n, classes) that the classifier gives the test split, whatever its outputs are."""
     from cfx.classifier import Classifier
 
@@ -117,5 +117,5 @@ def metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    with user_errors(), paths.held():
+    with user_errors(), paths.stage_lock():
         main()

@@ -37,18 +37,18 @@ _MAKERS: dict[str, Callable[[Upstream, Trained], None]] = {
 def main() -> None:
     """Run the stage."""
     chosen = schema.read()
-    adopt()
+    import_artifacts()
     # a sweep that does not fit one of its data sets is refused before a classifier is trained for hours
     for variant in chosen.variants:
         make("data", variant, chosen)
-        plan.check(chosen, *plan.prepared(variants.trained(variant, chosen, paths.MODELS)))
+        plan.check(chosen, *plan.prepared_data(variants.trained(variant, chosen, paths.MODELS)))
     for variant in chosen.variants:
         for part in ("model", "judges", "guides"):
             make(part, variant, chosen)
     collect(chosen)
 
 
-def adopt() -> None:
+def import_artifacts() -> None:
     """Keep in models/ what `dvc pull` or `dvc checkout` has brought, as far as it is whole."""
     index = paths.VARIANTS / variants.INDEX
     known = json.loads(index.read_text())["files"] if index.exists() else {}
@@ -100,5 +100,5 @@ def _link(folder: Path, place: Path) -> None:
 
 
 if __name__ == "__main__":
-    with user_errors(), paths.held():
+    with user_errors(), paths.stage_lock():
         main()

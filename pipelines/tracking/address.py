@@ -11,11 +11,11 @@ from cfx.errors import InputError
 
 
 @contextmanager
-def answering(uri: str, option: str) -> Iterator[None]:
+def connection(uri: str, option: str) -> Iterator[None]:
     """Raise an InputError of one line, in seconds, where the store at the address of an option does not answer."""
-    refuse_credentials(uri)
+    check_credentials(uri)
     try:
-        with _impatient():
+        with _short_timeouts():
             yield
     except Exception as error:  # sqlalchemy, requests and mlflow each have their own
         reason = f"cannot connect to the MLflow store at {uri} ({str(error).splitlines()[0]})"
@@ -23,7 +23,7 @@ def answering(uri: str, option: str) -> Iterator[None]:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def _short_timeouts() -> Iterator[None]:
     """Report a server that is not there in seconds; one that goes away in the middle of a sweep is waited for, minutes.
 
     An explicit setting stands.
@@ -38,7 +38,7 @@ def _impatient() -> Iterator[None]:
             del os.environ[key]
 
 
-def refuse_credentials(uri: str) -> None:
+def check_credentials(uri: str) -> None:
     """Raise InputError for an address that holds credentials: it would end up in logs, messages and parameters."""
     is_server = uri.startswith(("http:", "https:"))
     if ("@" in uri if is_server else re.search(r"^(?!sqlite).*://[^@]*:.*@", uri)) or re.search("[?&]password=", uri):

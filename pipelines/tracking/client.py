@@ -36,7 +36,7 @@ from pipelines.config.schema import Params
 from pipelines.tracking import address, content, view
 
 # What MLflow takes in one request, parameters and metrics together.
-AT_ONCE = 1000
+BATCH_SIZE = 1000
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000
 # Files of a run.
 TABLE, SHEET = "counterfactuals.json", "contact_sheet.png"
@@ -62,10 +62,10 @@ def connect(uri: str, artifacts: str | None, experiment: str, ui: str) -> Tracki
     artifacts: the folder or URI of a new experiment's files; None leaves it to the server.
     Opened once a process. Raises InputError where the store does not answer, and for an address that holds credentials.
     """
-    address.refuse_credentials(ui)
+    address.check_credentials(ui)
     # the making of a database is no news
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    with address.answering(uri, "tracking.uri"):
+    with address.connection(uri, "tracking.uri"):
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment) or _create(client, experiment, artifacts)
     if found is None or found.lifecycle_stage != "active":
@@ -73,14 +73,14 @@ def connect(uri: str, artifacts: str | None, experiment: str, ui: str) -> Tracki
     return Tracking(client, found.experiment_id, ui.rstrip("/"))
 
 
-def cell_of(uri: str, run_id: str) -> str | None:
+def find_cell(uri: str, run_id: str) -> str | None:
     """The cell of a run; None where the store at `uri` has no such run, or it is a sweep's. Nothing is made.
 
     Raises InputError where the store does not answer, and for an address that holds credentials.
     """
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
         return None
-    with address.answering(uri, "--uri"):
+    with address.connection(uri, "--uri"):
         try:
             return MlflowClient(tracking_uri=uri).get_run(run_id).data.tags.get("cfx.cell")
         except MlflowException as error:
@@ -91,7 +91,7 @@ def cell_of(uri: str, run_id: str) -> str | None:
 
 def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str, command: str) -> Run:
     """This sweep's run: the one that is there, or a new one with what all of its cells share."""
-    client, identity = tracking.client, plan.sweep_sha256(sweep)
+    client, identity = tracking.client, plan.sweep_id(sweep)
     for run in _runs(tracking, f"tags.`cfx.kind` = 'sweep' and tags.`cfx.sweep` = '{identity}'"):
         if "cfx.described" in run.data.tags:
             return run
@@ -99,7 +99,7 @@ def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str,
     tags = {MLFLOW_SOURCE_NAME: "pipelines.run", "cfx.kind": "sweep", "cfx.sweep": identity, "cfx.command": command}
     run = client.create_run(tracking.experiment_id, tags=tags | provenance.tags(), run_name=name)
     run_id = run.info.run_id
-    _log(tracking, run_id, content.asked(chosen))
+    _log(tracking, run_id, content.parameters(chosen))
     try:
         client.log_inputs(run_id, datasets=content.datasets(chosen))
     except MlflowException:
@@ -108,7 +108,7 @@ def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str,
     client.log_artifact(run_id, str(schema.PATH))
     if not chosen.variants:
         trained = paths.LATEST
-        _log(tracking, run_id, {}, content.worth(trained, _now()) + content.training(trained, _now()))
+        _log(tracking, run_id, {}, content.quality(trained, _now()) + content.training_metrics(trained, _now()))
         client.log_artifact(run_id, str(trained.confusion))
         client.log_artifact(run_id, str(trained.model), "model")
     _show(tracking, run, sweep)
@@ -117,7 +117,7 @@ def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str,
     return client.get_run(run_id)
 
 
-def bring_in_line(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> None:
+def sync_cells(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> None:
     """Make the child runs say what the records say: one finished run a finished cell, one failed run a failed one."""
     logged = _children(tracking, parent)
     for cell in sweep:
@@ -148,13 +148,13 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
     if failure is None:
         _log_result(tracking, run_id, cell, finished)
     else:
-        _log(tracking, run_id, content.asked_of(cell))
+        _log(tracking, run_id, content.cell_parameters(cell))
     client.set_terminated(run_id, "FAILED" if failure else "FINISHED", finished)
 
 
-def log_outcome(tracking: Tracking, parent: str) -> None:
+def log_results(tracking: Tracking, parent: str) -> None:
     """Give the sweep's run the table, the measures, the contact sheet and the report of what is in the artefacts."""
-    client, sweep, table = tracking.client, plan.of_sweep(schema.read()), pd.read_parquet(paths.TABLE)
+    client, sweep, table = tracking.client, plan.make_cells(schema.read()), pd.read_parquet(paths.TABLE)
     if len(table):
         _log_table(tracking, parent, table)
         client.log_batch(parent, content.metrics(table, _now()), tags=[RunTag(*tag) for tag in HAS_TABLE.items()])
@@ -164,7 +164,7 @@ def log_outcome(tracking: Tracking, parent: str) -> None:
     client.set_tag(parent, MLFLOW_RUN_NOTE, content.note(tracking.experiment_id, parent, sweep, SHEET))
 
 
-def links(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> dict[str, str]:
+def run_links(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> dict[str, str]:
     """Where the runs are in the UI: of the sweep under "sweep", and under its id of each cell that has one."""
     runs = {cell: logged[0].info.run_id for cell, logged in _children(tracking, parent).items()}
     wanted = {cell.id: runs[cell.id] for cell in sweep if cell.id in runs} | {"sweep": parent}
@@ -172,12 +172,12 @@ def links(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> dict[str, s
     return {name: f"{start}/{run_id}?{view.KIND}" for name, run_id in wanted.items()}
 
 
-def comparison(tracking: Tracking, parent: str) -> str:
+def comparison_link(tracking: Tracking, parent: str) -> str:
     """Where the UI compares the cells of a sweep."""
     return f"{tracking.ui}/{view.link(tracking.experiment_id, parent)}"
 
 
-def close(tracking: Tracking, parent: str, status: str) -> None:
+def end_run(tracking: Tracking, parent: str, status: str) -> None:
     """End the sweep's run as FINISHED, FAILED or KILLED."""
     if tracking.client.get_run(parent).info.status != status:
         tracking.client.set_terminated(parent, status)
@@ -186,7 +186,7 @@ def close(tracking: Tracking, parent: str, status: str) -> None:
 def _create(client: MlflowClient, name: str, artifacts: str | None) -> Experiment | None:
     place = artifacts if artifacts is None or "://" in artifacts else Path(artifacts).resolve().as_uri()
     try:
-        client.create_experiment(name, place, {MLFLOW_RUN_NOTE: content.EXPERIMENT_NOTE + content.meanings()})
+        client.create_experiment(name, place, {MLFLOW_RUN_NOTE: content.EXPERIMENT_NOTE + content.metrics_table()})
     except MlflowException as error:
         # another sweep was faster
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -200,7 +200,7 @@ def _show(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
     name = f"{run.info.run_name}, {len(sweep)} cell{'s' * (len(sweep) != 1)}, {started}"
     saved = view.of_sweep(run.info.run_id, name, list(sweep[0].swept), run.info.start_time)
     tracking.client.set_experiment_tag(tracking.experiment_id, view.tag(run.info.run_id), saved)
-    for tag in view.outdated(tracking.client.get_experiment(tracking.experiment_id).tags):
+    for tag in view.old_views(tracking.client.get_experiment(tracking.experiment_id).tags):
         try:
             tracking.client.delete_experiment_tag(tracking.experiment_id, tag)
         except MlflowException as error:
@@ -211,9 +211,9 @@ def _show(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
 
 def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> None:
     table = store.table(cell.id, cell.upstream)
-    classifier = content.worth(cell.trained, timestamp) if cell.upstream else []
-    measured = content.metrics(table, timestamp) + content.steps(table, timestamp)
-    _log(tracking, run_id, content.asked_of(cell), classifier + measured)
+    classifier = content.quality(cell.trained, timestamp) if cell.upstream else []
+    measured = content.metrics(table, timestamp) + content.per_instance_metrics(table, timestamp)
+    _log(tracking, run_id, content.cell_parameters(cell), classifier + measured)
     _log_table(tracking, run_id, table)
     for instance, picture in content.pictures(cell):
         tracking.client.log_image(run_id, picture, key="counterfactual", step=instance)
@@ -222,10 +222,10 @@ def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> 
 def _log(tracking: Tracking, run_id: str, asked: Mapping[str, Any], metrics: Sequence[Metric] = ()) -> None:
     """Log parameters and metrics in as few requests as MLflow takes: each is a transaction, or a way to a server."""
     params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in asked.items()]
-    room = AT_ONCE - len(params)
+    room = BATCH_SIZE - len(params)
     tracking.client.log_batch(run_id, metrics[:room], params)
-    for first in range(room, len(metrics), AT_ONCE):
-        tracking.client.log_batch(run_id, metrics[first : first + AT_ONCE])
+    for first in range(room, len(metrics), BATCH_SIZE):
+        tracking.client.log_batch(run_id, metrics[first : first + BATCH_SIZE])
 
 
 def _log_table(tracking: Tracking, run_id: str, table: pd.DataFrame) -> None:

@@ -21,7 +21,7 @@ from cfx.result import Result
 from pipelines.cells import measures, paths, store, variants
 from pipelines.cells.paths import Trained, class_name
 from pipelines.cells.plan import Cell
-from pipelines.config.command import leaves
+from pipelines.config.command import flatten
 from pipelines.config.schema import Params
 from pipelines.tracking import view
 
@@ -47,7 +47,7 @@ def metrics(table: pd.DataFrame, timestamp: int) -> list[Metric]:
     return [Metric(name, value, timestamp, 0) for name, value in measures.values(table).items()]
 
 
-def steps(table: pd.DataFrame, timestamp: int) -> list[Metric]:
+def per_instance_metrics(table: pd.DataFrame, timestamp: int) -> list[Metric]:
     """Each counterfactual of a cell of several, as `per_instance/...`; the step is its place in the test split.
 
     A row that was not found has a runtime and nothing else, one that is unchanged has nothing.
@@ -64,31 +64,31 @@ def steps(table: pd.DataFrame, timestamp: int) -> list[Metric]:
     ]
 
 
-def worth(trained: Trained, timestamp: int) -> list[Metric]:
+def quality(trained: Trained, timestamp: int) -> list[Metric]:
     """How good a classifier and its judges are on the test split."""
     measured = json.loads(trained.metrics.read_text())
     measured |= {f"judges/{key}": value for key, value in json.loads(trained.judges_metrics.read_text()).items()}
     return [Metric(key, value, timestamp, 0) for key, value in measured.items()]
 
 
-def training(trained: Trained, timestamp: int) -> list[Metric]:
+def training_metrics(trained: Trained, timestamp: int) -> list[Metric]:
     """How a classifier's training went; the step is the epoch."""
     epochs = pd.read_csv(trained.history).to_dict("records")
     names = [name for name in epochs[0] if name != "epoch"] if epochs else []
     return [Metric(f"training/{name}", row[name], timestamp, int(row["epoch"])) for row in epochs for name in names]
 
 
-def asked(chosen: Params) -> dict[str, Any]:
+def parameters(chosen: Params) -> dict[str, Any]:
     """All parameters on one level, `training.epochs` and so on, and the values of each axis of the sweep."""
     tree = chosen.model_dump(mode="json", exclude={"variants"})
     for variant in chosen.variants:
         for axis, value in variant.swept.items():
             values = tree["sweep"].setdefault(axis, [])
             values += [] if value in values else [value]
-    return leaves(tree)
+    return flatten(tree)
 
 
-def asked_of(cell: Cell) -> dict[str, Any]:
+def cell_parameters(cell: Cell) -> dict[str, Any]:
     """A cell's parameters: what it is told from others by has a short name, which the compare page lists first."""
     method = {**cell.search, "method": cell.method.name}
     short = {"method", *view.PARAMETERS, *cell.swept}
@@ -131,10 +131,10 @@ def note(experiment_id: str, run_id: str, sweep: list[Cell], picture: str | None
     targets = [cell.swept.get("target_class") for cell in sweep]
     if {type(target) for target in targets} == {int, str}:
         lines.append("The charts draw `target_class` as numbers and leave `other` out; the table and the bars have it.")
-    return "\n\n".join([*lines, meanings()])
+    return "\n\n".join([*lines, metrics_table()])
 
 
-def meanings() -> str:
+def metrics_table() -> str:
     """The measures and what they mean, as Markdown."""
     rows = [f"| `{m.name}` | {m.meaning} | {m.statistic} of {m.over} |" for m in measures.MEASURES]
     return "\n".join(["| metric | what it is | of several instances |", "| --- | --- | --- |", *rows]) + "\n"

@@ -54,7 +54,7 @@ def of_sweep(run_id: str, name: str, swept: Sequence[str], created: int) -> str:
     return json.dumps({"name": name, "createdAt": created, "updatedAt": created, "state": json.dumps(state)})
 
 
-def outdated(tags: Mapping[str, str]) -> Iterable[str]:
+def old_views(tags: Mapping[str, str]) -> Iterable[str]:
     """Which of an experiment's tags hold views of ours that are too many, the oldest."""
     ours = sorted((key for key in tags if key.startswith(OURS)), key=lambda key: json.loads(tags[key])["createdAt"])
     return ours[:-KEPT]

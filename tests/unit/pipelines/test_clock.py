@@ -26,18 +26,18 @@ def test_what_is_left_is_as_exact_as_an_estimate(left, shown):
 
 def test_nothing_is_estimated_before_enough_is_known():
     clock = Clock(1000)
-    assert clock.left(60, 0) is None
-    assert clock.left(61, 500) is None, "the rate of a second"
-    assert clock.left(70, 500) is not None
+    assert clock.remaining(60, 0) is None
+    assert clock.remaining(61, 500) is None, "the rate of a second"
+    assert clock.remaining(70, 500) is not None
     slow = Clock(1000)
-    assert slow.left(0, 0) is None and slow.left(300, 19) is None
+    assert slow.remaining(0, 0) is None and slow.remaining(300, 19) is None
 
 
 def test_work_at_one_rate_is_estimated_right_and_without_its_start():
     clock = Clock(100)
     # the first 30 seconds go into a start
     looks = [(float(at), max(0.0, at - 30)) for at in range(131)]
-    estimates = {at: clock.left(at, done) for at, done in looks}
+    estimates = {at: clock.remaining(at, done) for at, done in looks}
     for at in range(40, 131):
         assert estimates[at] == pytest.approx(130 - at, abs=1)
 
@@ -46,16 +46,16 @@ def test_between_bursts_the_time_left_goes_down_and_at_one_it_moves_a_little():
     clock = Clock(100)
     # ten rows at once, every ten seconds, looked at three times a second
     looks = [(i / 3, i // 30 * 10.0) for i in range(270)]
-    lefts = [left for at, done in looks if (left := clock.left(at, done)) is not None]
+    lefts = [left for at, done in looks if (left := clock.remaining(at, done)) is not None]
     jumps = [abs(after - before) for before, after in itertools.pairwise(lefts)]
     assert max(jumps) < 3 and max(lefts) < 200
 
 
 def test_what_is_done_has_nothing_left():
     clock = Clock(10)
-    clock.left(0, 0)
-    clock.left(20, 5)
-    assert clock.left(21, 10) == 0
+    clock.remaining(0, 0)
+    clock.remaining(20, 5)
+    assert clock.remaining(21, 10) == 0
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 5)), max_size=50))
@@ -63,5 +63,5 @@ def test_no_history_gives_a_time_that_is_none(steps):
     clock, elapsed, done = Clock(100), 0.0, 0.0
     for took, more in steps:
         elapsed, done = elapsed + took, min(done + more, 100)
-        left = clock.left(elapsed, done)
+        left = clock.remaining(elapsed, done)
         assert left is None or 0 <= left < float("inf")

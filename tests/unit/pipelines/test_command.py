@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.config import CONF, compose, schema
-from pipelines.config.command import command_line, leaves
+from pipelines.config.command import command_line, flatten
 
 
 def asked_for(arguments: list[str]) -> schema.Params:
@@ -85,7 +85,7 @@ def test_where_no_defaults_are_known_it_names_every_parameter(typed: list[str], 
     asked = asked_for(typed)
     command = shlex.split(command_of(asked, None) or "")[3:]
     named = {option.partition("=")[0] for option in command}
-    assert named == leaves(asked.model_dump(mode="json", exclude={"paths", "sweep", "variants", "guides"})).keys() - {
+    assert named == flatten(asked.model_dump(mode="json", exclude={"paths", "sweep", "variants", "guides"})).keys() - {
         "data.name",
         "model.name",
         "search.method",

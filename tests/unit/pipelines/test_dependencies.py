@@ -19,7 +19,7 @@ def listed(name: str) -> set[Path]:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_source_that_decides_its_outputs(name):
-    needed = source.of_stage(name)
+    needed = source.stage_modules(name)
     assert len(set(STAGES[name]["deps"])) == len(STAGES[name]["deps"])
     assert sorted(map(str, needed - listed(name))) == [], "dvc.yaml lacks what the stage imports"
     assert sorted(map(str, listed(name) - needed)) == [], "dvc.yaml has what the stage does not import"
@@ -31,11 +31,11 @@ def test_every_stage_has_a_module_and_every_module_a_stage():
 
 
 def test_every_method_can_decide_a_counterfactual_and_none_of_them_a_classifier_or_a_judge():
-    assert source.of_stage("explain") >= METHODS
+    assert source.stage_modules("explain") >= METHODS
     for name in ("prepare", "train", "judges", "guides", "variants"):
-        assert not source.of_stage(name) & METHODS
+        assert not source.stage_modules(name) & METHODS
 
 
 def test_what_a_person_is_shown_meanwhile_decides_nothing():
     for name in STAGES:
-        assert source.ROOT / "pipelines" / "terminal.py" not in source.of_stage(name)
+        assert source.ROOT / "pipelines" / "terminal.py" not in source.stage_modules(name)

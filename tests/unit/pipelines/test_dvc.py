@@ -31,7 +31,7 @@ def stage(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_no_git_repository_is_worked_in(stage):
     stage("touch made")
-    dvc.bring_up_to_date("one")
+    dvc.reproduce("one")
     assert Path("made").exists() and dvc.LOCK.exists()
 
 
@@ -43,7 +43,7 @@ def test_an_interrupt_of_a_stage_is_one_of_the_driver(stage):
         for command in ("exit 130", "kill -INT $$"):
             stage(command)
             with pytest.raises(KeyboardInterrupt):
-                dvc.bring_up_to_date("one")
+                dvc.reproduce("one")
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -51,14 +51,14 @@ def test_an_interrupt_of_a_stage_is_one_of_the_driver(stage):
 def test_a_stage_that_refused_its_input_has_said_why(stage, capfd):
     stage("exit 2")
     with pytest.raises(SystemExit) as end:
-        dvc.bring_up_to_date("one")
+        dvc.reproduce("one")
     assert end.value.code == 2 and capfd.readouterr().err == ""
 
 
 def test_what_dvc_cannot_read_is_told_in_a_line(stage):
     Path("dvc.yaml").write_text("stages: [")
     with pytest.raises(InputError, match=r"DVC: .*repair or remove the file named in the message"):
-        dvc.bring_up_to_date("one")
+        dvc.reproduce("one")
 
 
 def test_another_command_of_dvc_is_told_in_a_line(stage):
@@ -71,7 +71,7 @@ def test_another_command_of_dvc_is_told_in_a_line(stage):
             assert time.monotonic() < until and other.poll() is None
             time.sleep(0.1)
         with pytest.raises(InputError, match=r"another command is running .*PID.*run the same command again$"):
-            dvc.bring_up_to_date("one")
+            dvc.reproduce("one")
     finally:
         if other.poll() is None:
             for process in psutil.Process(other.pid).children(recursive=True):

@@ -22,7 +22,7 @@ def sweep_of(cells: int, classes: list[int]) -> tuple[list[Cell], pd.DataFrame]:
 
 def chosen(cells: int, classes: list[int]) -> list[tuple[int, int]]:
     """Places and numbers of the cells that are shown."""
-    return [(place, int(cell.id)) for place, cell in gallery.chosen(*sweep_of(cells, classes))]
+    return [(place, int(cell.id)) for place, cell in gallery.select(*sweep_of(cells, classes))]
 
 
 def test_all_are_shown_where_there_is_room() -> None:
@@ -32,7 +32,7 @@ def test_all_are_shown_where_there_is_room() -> None:
 def test_what_is_classified_right_comes_first() -> None:
     sweep, table = sweep_of(1, [3, 3, 7])
     table["label"] = [5, 3, 7]
-    assert [place for place, _ in gallery.chosen(sweep, table)] == [1, 2, 0]
+    assert [place for place, _ in gallery.select(sweep, table)] == [1, 2, 0]
 
 
 def test_every_target_class_of_an_instance_of_each_class_of_mnist_has_room() -> None:
@@ -56,14 +56,14 @@ def test_of_many_cells_those_shown_are_spread_from_the_first_to_the_last(classes
 
 def test_a_cell_without_a_result_is_not_shown() -> None:
     sweep, table = sweep_of(3, [1])
-    assert [cell.id for _, cell in gallery.chosen(sweep, table[table["cell"] != "1"])] == ["0", "2"]
-    assert gallery.chosen(sweep, table[:0]) == []
+    assert [cell.id for _, cell in gallery.select(sweep, table[table["cell"] != "1"])] == ["0", "2"]
+    assert gallery.select(sweep, table[:0]) == []
 
 
 def test_what_was_not_changed_is_not_shown() -> None:
     sweep, table = sweep_of(2, [1, 2])
     table.loc[(table["cell"] == "1") & (table["instance"] == 0), "unchanged"] = True
-    assert [(place, cell.id) for place, cell in gallery.chosen(sweep, table)] == [(0, "0"), (1, "0"), (1, "1")]
+    assert [(place, cell.id) for place, cell in gallery.select(sweep, table)] == [(0, "0"), (1, "0"), (1, "1")]
 
 
 def test_a_file_is_of_the_cell_that_it_shows_where_the_name_of_one_ends_in_that_of_another() -> None:

@@ -40,16 +40,16 @@ def test_a_class_that_two_data_sets_name_differently_is_a_number_where_both_are_
 
 def test_what_a_stage_is_at_work_on_is_kept_from_others_until_it_ends(tmp_path: Path, monkeypatch) -> None:
     root = Path(__file__).parents[3]
-    holding = "import time; from pipelines.cells import paths\nwith paths.held(): print(flush=True); time.sleep(60)"
-    command = [sys.executable, "-c", holding]
+    script = "import time; from pipelines.cells import paths\nwith paths.stage_lock(): print(flush=True); time.sleep(9)"
+    command = [sys.executable, "-c", script]
     monkeypatch.chdir(tmp_path)
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PYTHONPATH": str(root)}) as stage:
         assert stage.stdout is not None and stage.stdout.readline()
         with (
             pytest.raises(InputError, match=r"a stage is still running in this folder.*wait until it ends"),
-            paths.held(),
+            paths.stage_lock(),
         ):
             pytest.fail("two are at work at once")
         stage.kill()
-    with paths.held():
+    with paths.stage_lock():
         pass

@@ -28,16 +28,16 @@ def trained(tmp_path, monkeypatch):
 
 
 def test_a_cell_is_of_the_classifier_that_it_was_planned_for_and_of_no_later_one(trained):
-    (cell,) = plan.of_sweep(from_config(raw(), {}))
-    assert plan.deciding(cell)["model"] == "first"
+    (cell,) = plan.make_cells(from_config(raw(), {}))
+    assert plan.current_inputs(cell)["model"] == "first"
     LATEST.model.write_text("second")
     with pytest.raises(RuntimeError, match="changed during the run"):
-        plan.deciding(cell)
+        plan.current_inputs(cell)
 
 
 def test_values_that_mean_the_same_make_the_same_cell(trained):
     one, other = (
-        plan.of_sweep(from_config(raw(search={"target_class": target, "lam_init": lam}), {}))[0]
+        plan.make_cells(from_config(raw(search={"target_class": target, "lam_init": lam}), {}))[0]
         for target, lam in ((3, 1), ("3", 1.0))
     )
     assert one == other
@@ -46,16 +46,16 @@ def test_values_that_mean_the_same_make_the_same_cell(trained):
 def test_a_job_reads_the_plan_that_the_driver_wrote(trained):
     searches = [{"method": "wachter"}, {"method": "nearest_neighbour"}]
     params = from_config(raw(), {"search": searches, "lam_init": [0.1, 0.2]})
-    written = Plan(params, plan.of_sweep(params))
+    written = Plan(params, plan.make_cells(params))
     plan.write(Path("plan.json"), written)
     read = plan.read(Path("plan.json"))
     assert read.params == written.params and [cell.id for cell in read.cells] == [cell.id for cell in written.cells]
     for cell, again in zip(written.cells, read.cells, strict=True):
         assert again.method == cell.method and again.trained == cell.trained and again.instances == cell.instances
-        assert plan.deciding(again) == plan.deciding(cell)
+        assert plan.current_inputs(again) == plan.current_inputs(cell)
 
 
 def test_a_cell_is_named_by_the_axes_that_its_method_has(trained):
     searches = [{"method": "wachter"}, {"method": "nearest_neighbour"}]
-    cells = plan.of_sweep(from_config(raw(), {"search": searches, "lam_init": [0.1]}))
+    cells = plan.make_cells(from_config(raw(), {"search": searches, "lam_init": [0.1]}))
     assert [cell.name for cell in cells] == ["method=wachter, lam_init=0.1", "method=nearest_neighbour"]

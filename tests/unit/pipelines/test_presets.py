@@ -6,14 +6,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pipelines.config import CONF
-from pipelines.launching.fan_out import prefer_presets
+from pipelines.launching.fan_out import use_presets
 
 PRESETS = sorted((CONF / "hydra/launcher").glob("*.yaml"))
 
 
 def composed(preset: str, *overrides: str) -> tuple[dict, dict]:
     """The launcher's settings and what a job has in its environment."""
-    prefer_presets()
+    use_presets()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [f"hydra/launcher={preset}", *overrides], return_hydra_config=True)
         settings, environment = config.hydra.launcher, config.hydra.job.env_set

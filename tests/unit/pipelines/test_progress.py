@@ -5,7 +5,7 @@ import pytest
 from pipelines.cells import store
 from pipelines.cells.paths import LATEST
 from pipelines.cells.plan import Cell
-from pipelines.progress import following
+from pipelines.progress import show_progress
 from tests.unit.pipelines.test_store import MEASURES, result
 
 CELLS = [
@@ -23,9 +23,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_each_cell_that_ends_is_told_once(capsys):
-    with following(CELLS):
-        store.keep("b", result(1.0), MEASURES, {"summary": "7 → 1", "seconds": 2.04})
-        store.keep_failure("a", {"error": "ValueError: [bold]no"})
+    with show_progress(CELLS):
+        store.save("b", result(1.0), MEASURES, {"summary": "7 → 1", "seconds": 2.04})
+        store.save_failure("a", {"error": "ValueError: [bold]no"})
     assert sorted(capsys.readouterr().out.splitlines()) == [
         "target_class=dog [fox]: 7 → 1, 2.0 s",
         "target_class=same: failed: ValueError: [bold]no",
@@ -40,26 +40,26 @@ def test_each_cell_that_ends_is_logged_once_and_what_cannot_be_logged_costs_a_li
         if cell.id == "b":
             raise ConnectionError("no server")
 
-    with following(CELLS, log):
-        store.keep("b", result(1.0), MEASURES, {"summary": "7 → 1", "seconds": 2.04})
-        store.keep_failure("a", {"error": "ValueError: no"})
+    with show_progress(CELLS, log):
+        store.save("b", result(1.0), MEASURES, {"summary": "7 → 1", "seconds": 2.04})
+        store.save_failure("a", {"error": "ValueError: no"})
     assert sorted(logged) == ["a", "b"]
     assert "target_class=dog [fox]: could not be logged yet (no server)" in capsys.readouterr().out.splitlines()
 
 
 def test_what_a_killed_run_left_is_forgotten(capsys):
-    store.keep_failure("a", {"error": "of another time"})
+    store.save_failure("a", {"error": "of another time"})
     with store.running(["finished since", "b"]):
-        with following(CELLS):
+        with show_progress(CELLS):
             pass
-        assert store.shares() == {}
+        assert store.cell_progress() == {}
     assert capsys.readouterr().out == "" and store.failure("a") is None
 
 
 def test_a_batch_says_how_far_its_cells_are_until_it_ends(monkeypatch):
     monkeypatch.setattr(store, "_TELL_EVERY", -1)
     with store.running(["a", "b"]) as progress:
-        assert store.shares() == {"a": 0, "b": 0}
+        assert store.cell_progress() == {"a": 0, "b": 0}
         progress(1, 4)
-        assert store.shares() == {"a": 0.25, "b": 0.25}
-    assert store.shares() == {}
+        assert store.cell_progress() == {"a": 0.25, "b": 0.25}
+    assert store.cell_progress() == {}

@@ -141,7 +141,7 @@ def write_artifacts() -> list[plan.Cell]:
     paths.METRICS.write_text(json.dumps({"test_accuracy": 0.9375, "test_loss": 0.25}))
     pd.DataFrame({"actual": y, "predicted": [0, 1, 2] * 3 + [0, 1, 1]}).to_csv(paths.CONFUSION, index=False)
     paths.HISTORY.write_text(HISTORY_HEAD)
-    of_sweep = plan.of_sweep(schema.read())
+    of_sweep = plan.make_cells(schema.read())
     collect([(cell, counterfactuals(cell, x)) for cell in of_sweep])
     return of_sweep
 
@@ -225,7 +225,7 @@ def test_the_table_has_a_row_a_cell_in_the_order_of_the_sweep(usual: Path) -> No
 
 def test_a_cell_of_one_instance_shows_its_values(sweep: list[plan.Cell]) -> None:
     write_params(PARAMS | {"instances": PARAMS["instances"] | {"index": [5]}, "sweep": {}})
-    [cell] = plan.of_sweep(schema.read())
+    [cell] = plan.make_cells(schema.read())
     result = counterfactuals(cell, x_of())
     collect([(cell, result)])
     [_, row] = made().rows
@@ -347,7 +347,7 @@ def of_methods(unchanged: bool) -> list[plan.Cell]:
     searches = [{"method": "wachter"}, {"method": "nearest_neighbour"}]
     sweep = {"search": searches, "learning_rate": [0.1], "target_class": [1, 2]}
     write_params(PARAMS | {"search": {}, "sweep": sweep})
-    cells = plan.of_sweep(schema.read())
+    cells = plan.make_cells(schema.read())
     results = []
     for cell in cells:
         result = counterfactuals(cell, x_of(), unchanged=unchanged or cell.target_class == 2)
@@ -391,7 +391,7 @@ def test_a_sweep_in_which_nothing_was_changed_has_a_report(sweep: list[plan.Cell
 
 
 def test_a_cell_without_a_result_is_shown_as_failed_with_its_reason(sweep: list[plan.Cell]) -> None:
-    store.keep_failure(sweep[2].id, {"error": "MemoryError: <script>alert(1)</script>"})
+    store.save_failure(sweep[2].id, {"error": "MemoryError: <script>alert(1)</script>"})
     collect([(cell, counterfactuals(cell, x_of())) for cell in sweep[:2]])
     page = made()
     assert page.rows[3] == ["other", "0.1", "failed: MemoryError: <script>alert(1)</script>"]

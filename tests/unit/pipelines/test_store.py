@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_kept_cell_is_there_whole(folder):
-    store.keep("a", result(1.0), MEASURES, {"host": "here"})
+    store.save("a", result(1.0), MEASURES, {"host": "here"})
     assert store.has("a") and not store.has("b")
     assert Result.load(store.result_path("a")).l1 == [1.0] and store.record("a") == {"host": "here"}
     row = store.table("a", {}).iloc[0]
@@ -44,8 +44,8 @@ def test_a_kept_cell_is_there_whole(folder):
 
 
 def test_of_two_that_compute_the_same_cell_the_first_is_kept():
-    store.keep("a", result(1.0), MEASURES, {"host": "first"})
-    store.keep("a", result(2.0), MEASURES, {"host": "second"})
+    store.save("a", result(1.0), MEASURES, {"host": "first"})
+    store.save("a", result(2.0), MEASURES, {"host": "second"})
     assert store.record("a") == {"host": "first"}
 
 
@@ -54,20 +54,20 @@ def test_what_was_half_written_when_a_process_died_is_no_cell(folder):
     half.mkdir(parents=True)
     (half / "record.json").write_text("{")
     assert not store.has("a")
-    store.keep("a", result(1.0), MEASURES, {})
+    store.save("a", result(1.0), MEASURES, {})
     assert store.has("a")
 
 
 def test_a_failure_is_remembered_until_there_is_a_result():
     assert store.failure("a") is None
-    store.keep_failure("a", {"error": "boom"})
+    store.save_failure("a", {"error": "boom"})
     assert store.failure("a") == {"error": "boom"} and not store.has("a")
-    store.keep("a", result(1.0), MEASURES, {})
+    store.save("a", result(1.0), MEASURES, {})
     assert store.failure("a") is None
 
 
 def test_an_axis_whose_values_are_lists_is_a_column_of_text():
-    store.keep("a", result(1.0), MEASURES, {})
+    store.save("a", result(1.0), MEASURES, {})
     rows = store.table("a", {"seed": 1, "model.bounds": [0, 1]})
     assert rows.columns.tolist()[:3] == ["cell", "seed", "model.bounds"]
     assert rows["model.bounds"].tolist() == ["[0, 1]"] and rows["seed"].tolist() == [1]

@@ -95,7 +95,7 @@ def test_a_reader_sees_the_names_of_classes_and_the_files_for_programs_their_num
     assert read["target_class"].tolist() == ["a 0 & b"] * 2 + ["other"] * 2
     assert read["original_class"].tolist() == ["a 7 & b", "a 3 & b"] * 2
     assert tables.of_cells(sweep.cells, sweep.table)["classes"].tolist()[0] == ["a 0 & b (2)"]
-    of_methods = classes.of_methods(sweep.table)
+    of_methods = classes.by_method(sweep.table)
     assert of_methods["wachter"].named(sweep.cells).median.index.tolist() == ["a 3 & b", "a 7 & b"]
     tables.write(Path("tables"), sweep.cells, sweep.of_cells, sweep.table, of_methods)
     assert r"4 & a 0 \& b & a 7 \& b & a 0 \& b & 0.990" in Path("tables/counterfactuals.tex").read_text()
@@ -121,13 +121,13 @@ def test_when_every_cell_failed_all_that_was_searched_is_missing() -> None:
     of_cells = tables.of_cells(sweep, table)
     searched = tables.of_searched(sweep, of_cells, table)
     assert not searched["found"].any() and searched["target_class"].tolist() == ["0", "0", "1", "1"]
-    assert classes.of_methods(table) == {}
+    assert classes.by_method(table) == {}
     tables.write(Path("tables"), sweep, of_cells, table, {})
     assert pd.read_csv("tables/cells.csv")["error"].tolist() == ["it has not been computed"] * 2
 
 
 def test_classes_are_those_wanted(sweep) -> None:
-    median, found, searched = classes.of_methods(sweep.table)["wachter"]
+    median, found, searched = classes.by_method(sweep.table)["wachter"]
     assert median.index.tolist() == [3, 7] and median.columns.tolist() == ["0", "other"]
     assert median.loc[7].tolist() == [10, 10]
     assert median.loc[3, "0"] == 20 and np.isnan(median.loc[3, "other"])
@@ -136,14 +136,14 @@ def test_classes_are_those_wanted(sweep) -> None:
 
 def test_classes_are_those_reached_where_one_target_was_wanted() -> None:
     table = rows("a", target_class="other", cf_class=[2, 1])
-    median, found, searched = classes.of_methods(table)["wachter"]
+    median, found, searched = classes.by_method(table)["wachter"]
     assert median.columns.tolist() == [1, 2] and median.columns.name == "cf_class"
     assert median.loc[7, 2] == 10 and np.isnan(median.loc[7, 1])
     assert found.loc[7].tolist() == searched.loc[7].tolist() == [0, 1]
 
 
 def test_one_original_class_makes_no_table_of_classes(sweep) -> None:
-    assert classes.of_methods(sweep.table[sweep.table["original_class"] == 7]) == {}
+    assert classes.by_method(sweep.table[sweep.table["original_class"] == 7]) == {}
 
 
 def test_each_method_has_a_table_of_classes_of_its_own() -> None:
@@ -151,7 +151,7 @@ def test_each_method_has_a_table_of_classes_of_its_own() -> None:
     parts = [rows(one.id, method=one.swept["method"], target_class=str(one.target_class)) for one in sweep]
     parts[2:] = [part.assign(l1=[1.0, 2.0]) for part in parts[2:]]
     table = tables.of_counterfactuals(sweep, pd.concat(parts))
-    of_methods = classes.of_methods(table)
+    of_methods = classes.by_method(table)
     assert list(of_methods) == ["wachter", "segment"]
     assert [one.median.loc[7, "0"] for one in of_methods.values()] == [10, 1]
     tables.write(Path("tables"), sweep, tables.of_cells(sweep, table), table, of_methods)
@@ -184,7 +184,7 @@ def test_what_was_not_changed_is_counted_beside_what_was_searched(unchanged) -> 
     assert np.isnan(both["l1"]) and both["runtime_s"] == 2 and both["error"] == ""
     searched = tables.of_searched(unchanged.cells, unchanged.of_cells, unchanged.table)
     assert searched["l1"].tolist() == [20]
-    assert classes.of_methods(unchanged.table) == {}
+    assert classes.by_method(unchanged.table) == {}
 
 
 def test_the_files_keep_what_was_not_changed_and_say_what_their_numbers_leave_out(unchanged) -> None:
@@ -196,7 +196,7 @@ def test_the_files_keep_what_was_not_changed_and_say_what_their_numbers_leave_ou
 
 
 def test_the_files_hold_the_tables(sweep) -> None:
-    tables.write(Path("tables"), sweep.cells, sweep.of_cells, sweep.table, classes.of_methods(sweep.table))
+    tables.write(Path("tables"), sweep.cells, sweep.of_cells, sweep.table, classes.by_method(sweep.table))
     table = pd.read_csv("tables/counterfactuals.csv", dtype={"target_class": "str"})
     pd.testing.assert_frame_equal(table, sweep.table, check_dtype=False)
     assert pd.read_csv("tables/cells.csv")["l1"].tolist()[:2] == [15, 10]
@@ -215,7 +215,7 @@ def test_a_latex_table_has_rules_and_what_has_no_value_is_a_dash(sweep) -> None:
     assert r"1 & 0 & 2 & -- & -- & -- & -- & -- & -- & -- \\" in body
     every = Path("tables/counterfactuals.tex").read_text()
     assert r"9 & other & 3 & -- & -- & -- & -- & -- & 0.00 & 1.50 \\" in every
-    tables.write(Path("others"), sweep.cells, sweep.of_cells, sweep.table, classes.of_methods(sweep.table))
+    tables.write(Path("others"), sweep.cells, sweep.of_cells, sweep.table, classes.by_method(sweep.table))
     assert r"3 & 20.0 & -- \\" in Path("others/classes.tex").read_text()
     assert r"\begin{longtable}" in every and "% \\usepackage{booktabs,longtable}" in every
 

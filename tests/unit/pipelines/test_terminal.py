@@ -16,7 +16,7 @@ from tests.unit.pipelines.test_tables import cell, in_a_folder_with_labels, rows
 def lines_of(sweep: list[Cell], table: pd.DataFrame) -> list[str]:
     """What is printed in a terminal of 80 columns."""
     console = Console(width=80, file=io.StringIO())
-    console.print(terminal.of_sweep(sweep, table), soft_wrap=False)
+    console.print(terminal.summary(sweep, table), soft_wrap=False)
     return console.file.getvalue().splitlines()
 
 

@@ -79,7 +79,7 @@ def made(target_class: int | str, instances: tuple[int, ...], found: list[bool],
     )
     judged = np.where(found, 1.0, np.nan)
     measures = pd.DataFrame({"im1": 0.5 * judged, "im2": 0.01 * judged, "oracle": judged})
-    store.keep(cell.id, result, measures, {"host": "here", "started": WHEN, "finished": WHEN})
+    store.save(cell.id, result, measures, {"host": "here", "started": WHEN, "finished": WHEN})
     return cell
 
 
@@ -128,7 +128,7 @@ def test_a_cell_in_which_nothing_was_found_has_no_distance(database, parent):
 
 def test_a_failed_cell_is_a_failed_run_with_its_reason(database, parent):
     cell = replace(made(1, (4,), [True], [1]), id="failed")
-    store.keep_failure(
+    store.save_failure(
         cell.id, {"host": "here", "started": WHEN, "finished": WHEN, "error": "MemoryError: " + 9999 * "x"}
     )
     run = child(database, parent, cell)
@@ -137,7 +137,7 @@ def test_a_failed_cell_is_a_failed_run_with_its_reason(database, parent):
 
 
 def test_more_counterfactuals_than_mlflow_takes_at_once(database, parent):
-    n = 2 * client.AT_ONCE + 1
+    n = 2 * client.BATCH_SIZE + 1
     x = np.zeros((n, 4, 4, 1), np.float32)
     Dataset(x, np.arange(n) % 2, x, np.arange(n) % 2).save(paths.DATA)
     run = child(database, parent, made(1, tuple(range(n)), n * [True], list(range(n))))
@@ -166,7 +166,7 @@ def test_the_links_lead_to_the_runs_that_there_are(database, parent):
     done, absent = made(1, (4,), [True], [1]), made_cell("absent", {}, {}, Wachter(), (4,), paths.LATEST)
     run = child(database, parent, done)
     runs = f"http://127.0.0.1:5000/#/experiments/{database.experiment_id}/runs"
-    links = client.links(database, parent, [done, absent])
+    links = client.run_links(database, parent, [done, absent])
     assert {name: link.partition("?")[0] for name, link in links.items()} == {
         done.id: f"{runs}/{run.info.run_id}",
         "sweep": f"{runs}/{parent}",
@@ -215,7 +215,7 @@ def test_a_server_that_does_not_answer_is_told_in_one_line_and_leaves_the_enviro
 def test_the_views_that_are_kept_are_the_newest_and_those_of_others():
     tags = {view.tag(f"run{i}"): view.of_sweep(f"run{i}", "targets", ["target_class"], i) for i in range(view.KEPT + 2)}
     tags |= {f"{view.TAG}somebody": "{}", "mlflow.note.content": "x"}
-    assert list(view.outdated(tags)) == [view.tag("run0"), view.tag("run1")]
+    assert list(view.old_views(tags)) == [view.tag("run0"), view.tag("run1")]
 
 
 def test_a_view_of_every_axis_fits_into_a_tag():
@@ -226,5 +226,5 @@ def test_a_view_of_every_axis_fits_into_a_tag():
 def test_a_run_is_asked_for_its_cell(database, parent):
     uri = database.client.tracking_uri
     run = database.client.create_run(database.experiment_id, tags={"cfx.cell": "one"}).info.run_id
-    assert client.cell_of(uri, run) == "one"
-    assert client.cell_of(uri, parent) is None and client.cell_of(uri, "0" * 32) is None
+    assert client.find_cell(uri, run) == "one"
+    assert client.find_cell(uri, parent) is None and client.find_cell(uri, "0" * 32) is None
