@@ -1,1 +1,1 @@
-"""Launching the missing cells of a sweep: jobs, and one module for each launcher that needs more than its YAML."""
+"""Launchers: run the missing cells of a sweep as jobs. See `fan_out`."""

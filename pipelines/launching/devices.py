@@ -1,4 +1,4 @@
-"""The device that a process computes on: memory as it is needed, and no CPU in place of a GPU that was asked for."""
+"""The device of a job: GPU memory on demand, and an error if a requested GPU is not visible."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cfx.errors import InputError
 from pipelines.terminal import import_tensorflow
 
 
-def claim(gpus: float, without_gpu: str) -> None:
-    """Make TensorFlow take the memory of its GPUs as it needs it, before it first computes in this process.
+def configure(gpus: float, without_gpu: str) -> None:
+    """Let TensorFlow allocate GPU memory on demand. Call it before the first computation of the process.
 
-    gpus: how many the job asked for. Raises InputError where it asked for some and sees none, unless `without_gpu` is
+    gpus: the number requested per job. Raises InputError if it is not 0, no GPU is visible, and `without_gpu` is not
     `cpu`.
     """
     import_tensorflow()

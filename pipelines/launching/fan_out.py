@@ -1,11 +1,11 @@
-"""The fan-out: the missing cells of a sweep as the jobs of a Hydra launcher, packed, waited for and cleared away.
+"""Run the missing cells of a sweep as jobs of a Hydra launcher.
 
-What an engine needs beyond its YAML is in a module of its name beside this one, all with the same face:
+A launcher that needs more than its YAML file has a module of its name here; the others use `local`. The interface:
 
-    check(config)      raises InputError where the engine cannot be used from here
-    context(config)    a context inside which jobs are launched and waited for, and that leaves none behind
-    rejection(error)     why the engine took no job at all, in its own words; None for any other error
-    is_lost_job(error)     whether an error says that a job was lost, which costs its cells and nothing else
+    check(config)         raises InputError if the launcher cannot be used on this machine
+    context(config)       the context in which jobs are submitted and awaited; it leaves no job behind
+    rejection(error)      the reason if no job was accepted, None for any other error
+    is_lost_job(error)    whether the error means that a job was lost, and not that there is a bug
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ from pipelines.launching import job, local
 
 
 def use_presets() -> None:
-    """Let the presets in conf/hydra/launcher alone say what a launcher is given. To be called before composing.
+    """Make conf/hydra/launcher/*.yaml take precedence over the plugins' configs of the same names.
 
-    The plugins register configurations of the same names, against which Hydra would check the presets; but a preset
-    sets more than its launcher.
+    Call it before composing: Hydra would validate the presets against these configs, and a preset sets more options.
     """
     Plugins.instance()
     registered = ConfigStore.instance().repo["hydra"]["launcher"]
@@ -46,63 +45,58 @@ def use_presets() -> None:
 
 
 def check(launcher: str, config: DictConfig) -> None:
-    """Raise InputError where the engine of a launcher is not installed or cannot be used from here.
-
-    config: the sections `hydra` and `launch`.
-    """
+    """Raise InputError if a launcher is not installed or cannot be used. config: the sections `hydra` and `launch`."""
     package = str(config.hydra.launcher._target_).rpartition(".")[0].rpartition(".")[0]
     try:
-        found = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package)
     except ModuleNotFoundError:
-        found = None
-    if found is None:
+        spec = None
+    if spec is None:
         raise InputError(f"hydra/launcher={launcher}: is not installed; run pip install '.[{launcher}]'")
     _engine(launcher).check(config)
 
 
 def fan_out(missing: Sequence[Cell], plan: Path, launcher: str, config: DictConfig) -> None:
-    """Let a Hydra launcher run the jobs that compute the missing cells, and wait until all have ended.
+    """Run the missing cells as jobs of a Hydra launcher, and wait for all of them. The store has their results.
 
-    plan: the file in which jobs find their cells. config: the sections `hydra` and `launch`, which jobs take as they
-    are. What became of a cell is in the store. A job that the engine lost is told in a line; an exception that is a bug
-    is shown whole.
+    plan: the file from which jobs read their cells. config: the sections `hydra` and `launch`. A lost job is reported
+    in one line, any other exception with its traceback.
     """
     engine, size = _engine(launcher), config.launch.cells_per_job
-    packs = [[cell.id for cell in missing[start : start + size]] for start in range(0, len(missing), size)]
+    jobs = [[cell.id for cell in missing[start : start + size]] for start in range(0, len(missing), size)]
     config = deepcopy(config)
-    # an engine writes there what its jobs are called, a launcher which of them each is
+    # launchers write the names and numbers of jobs into the config
     OmegaConf.set_readonly(config.hydra, None)
     with open_dict(config):
         config.job = {"plan": str(plan.resolve()), "folder": str(Path.cwd()), "cells": []}
     try:
         with engine.context(config):
-            context = HydraContext(cast(ConfigLoader, _Composed()), cast(Any, Callback()))
-            jobs = Plugins.instance().instantiate_launcher(context, job.run, config)
-            for ended in jobs.launch([[f"job.cells={json.dumps(pack)}"] for pack in packs], initial_job_idx=0):
-                _ = ended.return_value  # raises what the job has raised
+            context = HydraContext(cast(ConfigLoader, _JobConfigLoader()), cast(Any, Callback()))
+            plugin = Plugins.instance().instantiate_launcher(context, job.run, config)
+            for done in plugin.launch([[f"job.cells={json.dumps(cells)}"] for cells in jobs], initial_job_idx=0):
+                _ = done.return_value  # raises the exception of the job
     except InputError:
         raise
     except Exception as error:
-        if refusal := engine.rejection(error):
-            raise InputError(f"hydra/launcher={launcher}: {refusal}; see conf/hydra/launcher/{launcher}.yaml") from None
+        if reason := engine.rejection(error):
+            raise InputError(f"hydra/launcher={launcher}: {reason}; see conf/hydra/launcher/{launcher}.yaml") from None
         if engine.is_lost_job(error):
-            # an engine says in its second line what the state of the job is
+            # the second line of the message has the state of the job
             print(f"hydra/launcher={launcher}: {' '.join(str(error).strip().splitlines()[:2])}", file=sys.stderr)
         else:
             traceback.print_exc()
 
 
-class _Composed:
-    """In place of Hydra's loader of configurations: that of a job is composed already, but for its cells."""
+class _JobConfigLoader:
+    """Replaces Hydra's config loader: the config of a job is already composed, except for its cells."""
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """The configuration of one job."""
+        """The config of one job."""
         config = deepcopy(master_config)
         OmegaConf.update(config, "job.cells", json.loads(sweep_overrides[-1].partition("=")[2]))
         return config
 
 
 def _engine(launcher: str) -> ModuleType:
-    """The module of a launcher's engine; that of this machine where it needs none of its own."""
-    is_own = (Path(__file__).with_name(f"{launcher}.py")).is_file()
-    return importlib.import_module(f"pipelines.launching.{launcher}") if is_own else local
+    has_module = Path(__file__).with_name(f"{launcher}.py").is_file()
+    return importlib.import_module(f"pipelines.launching.{launcher}") if has_module else local

@@ -1,8 +1,4 @@
-"""One job of the fan-out: computes its cells where the launcher has put it.
-
-A module of its own, so that a worker on another machine finds the function by its name. It knows nothing of MLflow: the
-driver shows there what it finds on disk, so a job needs no way to the server and no password.
-"""
+"""One job of the fan-out. Workers on other machines import `run` by its name. A job does not access MLflow."""
 
 from __future__ import annotations
 
@@ -18,14 +14,14 @@ from pipelines.stages import explain
 
 
 def run(config: DictConfig) -> None:
-    """Compute the cells `job.cells` of the plan that are not in the store; one that fails is kept as a failure."""
+    """Compute the cells `job.cells` of the plan that are not in the store, and save the result or error of each."""
     os.chdir(config.job.folder)
     params, planned = plan.read(Path(config.job.plan))
-    mine = [cell for cell in planned if cell.id in set(config.job.cells) and not store.has(cell.id)]
+    cells = [cell for cell in planned if cell.id in set(config.job.cells) and not store.has(cell.id)]
     try:
-        devices.claim(config.launch.gpus, config.launch.without_gpu)
+        devices.configure(config.launch.gpus, config.launch.without_gpu)
     except InputError as error:
-        for cell in mine:
+        for cell in cells:
             explain.save_failure(cell, error)
     else:
-        explain.compute(mine, params)
+        explain.compute(cells, params)

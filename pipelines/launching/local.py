@@ -1,4 +1,4 @@
-"""Engines that need nothing beyond their YAML: Hydra's own launcher, which runs one job after the other, and joblib."""
+"""Launchers that need only their YAML file: Hydra's basic launcher and joblib. See `fan_out` for the interface."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from omegaconf import DictConfig
 
 
 def check(config: DictConfig) -> None:
-    """Raise InputError where the engine cannot be used from here: never."""
+    """Do nothing: these launchers are always available."""
 
 
 def context(config: DictConfig) -> AbstractContextManager[None]:
-    """Launch jobs and wait for them inside this context."""
+    """The context in which jobs run."""
     return nullcontext()
 
 
 def rejection(error: Exception) -> str | None:
-    """Why the engine took no job at all: it takes them all."""
+    """None: all jobs are accepted."""
     return None
 
 
 def is_lost_job(error: Exception) -> bool:
-    """Whether an error says that a job was lost, such as by a process that was killed."""
+    """Whether joblib lost a worker process."""
     return type(error).__module__.split(".")[0] == "joblib"

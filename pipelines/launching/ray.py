@@ -1,4 +1,4 @@
-"""Ray, for as long as the jobs of a sweep run and no longer."""
+"""Ray, started for the jobs of one sweep or connected to a cluster. See `fan_out` for the interface."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from cfx.errors import InputError
 
 
 def check(config: DictConfig) -> None:
-    """Raise InputError where nothing answers at the address of a cluster."""
+    """Raise InputError if the address of a cluster does not accept connections."""
     address = str(config.hydra.launcher.ray.init.address)
     if address == "local":
-        # read when Ray is imported: it is to listen on this machine alone, and to ask for a token there, without a note
+        # Ray reads these when it is imported: listen on this machine only, and require a token
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     elif cluster := re.fullmatch(r"([^:/]+):(\d+)", address):
-        # Ray itself would try for minutes
+        # Ray would retry for minutes
         try:
             socket.create_connection((cluster[1], int(cluster[2])), timeout=10).close()
         except OSError as error:
@@ -35,30 +35,29 @@ def check(config: DictConfig) -> None:
 
 @contextmanager
 def context(config: DictConfig) -> Iterator[None]:
-    """Start or reach Ray, and leave it however the jobs end; the launcher takes what is there.
+    """Start Ray or connect to it, and shut it down or disconnect at the end.
 
-    Raises InputError where this machine has fewer GPUs than a job asks for: Ray would wait for more. A cluster that is
-    named by its address may yet get some.
+    Raises InputError if a local Ray has fewer GPUs than a job requests, because Ray would wait for more.
     """
     settings, gpus = config.hydra.launcher.ray.init, config.launch.gpus
     ray = importlib.import_module("ray")
     ray.init(**cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))
-    # Ray takes over SIGTERM, and aborts the driver three seconds after it
+    # Ray replaces the SIGTERM handler with one that aborts the driver after three seconds
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        there = ray.cluster_resources().get("GPU", 0)
-        if gpus > there and settings.address == "local":
-            raise InputError(f"launch.gpus={gpus:g}: Ray finds {there:g} GPUs on this machine; set launch.gpus=0")
+        available = ray.cluster_resources().get("GPU", 0)
+        if gpus > available and settings.address == "local":
+            raise InputError(f"launch.gpus={gpus:g}: Ray finds {available:g} GPUs on this machine; set launch.gpus=0")
         yield
     finally:
         ray.shutdown()
 
 
 def rejection(error: Exception) -> str | None:
-    """Why Ray took no job at all: what it cannot run now it waits for."""
+    """None: Ray queues the jobs that it cannot run."""
     return None
 
 
 def is_lost_job(error: Exception) -> bool:
-    """Whether an error is Ray's; a cluster that does not take the driver is a ConnectionError."""
+    """Whether the exception comes from Ray; a ConnectionError means that the cluster rejected the driver."""
     return type(error).__module__.split(".")[0] == "ray" or isinstance(error, ConnectionError)

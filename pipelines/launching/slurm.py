@@ -1,7 +1,6 @@
-"""Slurm's queue, by the name that all jobs of one sweep have: who is still there, and away with them.
+"""Slurm: the jobs of a sweep share a name, by which the driver monitors and cancels them. See `fan_out`.
 
-submitit waits for ever on a killed job where `sacct` does not answer, and gives up on all jobs when one is lost. So the
-driver looks at the queue itself.
+submitit alone waits forever for a killed job if `sacct` does not work, and abandons all jobs if one is lost.
 """
 
 from __future__ import annotations
@@ -21,25 +20,24 @@ from omegaconf import DictConfig
 
 from cfx.errors import InputError
 
-# Seconds between two looks at the queue, and for how many the queue is empty before results are no longer waited for:
-# they may take a while to be seen on a shared disk.
-_EVERY = 5
-_PATIENCE = 30
+# Seconds between two calls of squeue, and the time that results may take to appear on a shared disk.
+_POLL_INTERVAL = 5
+_GRACE_PERIOD = 30
 
 
 class JobsLost(Exception):
-    """No job of the sweep is in the queue any more, and some have left no result."""
+    """The queue has no more jobs of the sweep, but some results are missing."""
 
 
 def check(config: DictConfig) -> None:
-    """Raise InputError where Slurm does not answer or has no such partition; say so where its accounting is silent."""
+    """Raise InputError if Slurm is not available or lacks the partition; print a note if its accounting is not."""
     try:
         known = _call("sinfo", "--all", "--noheader", "--format=%R").split()
     except (OSError, subprocess.SubprocessError) as error:
         raise InputError(
             f"hydra/launcher=slurm: sinfo failed ({error}); run the command on a login node of the cluster"
         ) from None
-    # several are separated by commas; none is the default
+    # a comma-separated list, or empty for the default partition
     wanted = str(config.hydra.launcher.partition or "")
     if unknown := [name for name in wanted.split(",") if name and name not in known]:
         raise InputError(
@@ -53,77 +51,76 @@ def check(config: DictConfig) -> None:
 
 @contextmanager
 def context(config: DictConfig) -> Iterator[None]:
-    """Submit and wait inside this context: it ends with JobsLost in place of never, and no job outlives it.
+    """The context in which jobs are submitted and awaited. It raises JobsLost instead of waiting forever.
 
-    One driver works in a folder: by the folder's name for its jobs it finds those that a killed one left in the queue,
-    which are cancelled first.
+    The name of the jobs is derived from the folder, so jobs of a killed driver are found and cancelled first.
     """
     name = "cfx-" + hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:12]
     config.hydra.launcher.name = name
     cancel(name)
     finished = threading.Event()
-    before = signal.signal(signal.SIGUSR1, _gone)
-    watch = threading.Thread(target=_watch, args=(name, finished), daemon=True)
-    watch.start()
+    previous = signal.signal(signal.SIGUSR1, _raise_jobs_lost)
+    monitor = threading.Thread(target=_monitor, args=(name, finished), daemon=True)
+    monitor.start()
     try:
         yield
     except JobsLost:
         raise
     except Exception:
-        # one job is lost; the others go on
+        # one job is lost; wait for the others
         while in_queue(name) is not False:
-            time.sleep(_EVERY)
+            time.sleep(_POLL_INTERVAL)
         raise
     finally:
         finished.set()
-        watch.join()
-        signal.signal(signal.SIGUSR1, before)
+        monitor.join()
+        signal.signal(signal.SIGUSR1, previous)
         cancel(name)
 
 
 def rejection(error: Exception) -> str | None:
-    """Why Slurm took no job at all, in its own words; None where the error is another one."""
-    refused = error.__cause__
-    if not isinstance(refused, subprocess.CalledProcessError) or refused.cmd[0] != "sbatch":
+    """The message of sbatch if it accepted no job, None for any other error."""
+    cause = error.__cause__
+    if not isinstance(cause, subprocess.CalledProcessError) or cause.cmd[0] != "sbatch":
         return None
-    return " ".join(str(refused.stderr).split())
+    return " ".join(str(cause.stderr).split())
 
 
 def is_lost_job(error: Exception) -> bool:
-    """Whether an error says that a job was lost."""
+    """Whether the exception means that a job was lost."""
     return isinstance(error, JobsLost) or type(error).__module__.split(".")[0] == "submitit"
 
 
 def in_queue(name: str) -> bool | None:
-    """Whether Slurm has a job of this name, waiting or running; None where it does not answer."""
+    """Whether the queue has a job of this name, pending or running; None if squeue fails."""
     try:
-        listed = _call("squeue", "--noheader", "--me", f"--name={name}", "--format=%i")
+        jobs = _call("squeue", "--noheader", "--me", f"--name={name}", "--format=%i")
     except (OSError, subprocess.SubprocessError):
         return None
-    return bool(listed.strip())
+    return bool(jobs.strip())
 
 
 def cancel(name: str) -> None:
-    """Cancel all jobs of this name and wait until they are gone, for at most a minute."""
+    """Cancel all jobs of this name and wait until the queue is empty, for at most one minute."""
     end = time.monotonic() + 60
     while in_queue(name) and time.monotonic() < end:
         _call("scancel", "--me", f"--name={name}")
         time.sleep(1)
 
 
-def _watch(name: str, finished: threading.Event) -> None:
+def _monitor(name: str, finished: threading.Event) -> None:
     empty_since = None
-    while not finished.wait(_EVERY):
+    while not finished.wait(_POLL_INTERVAL):
         if in_queue(name) is not False:
             empty_since = None
         elif empty_since is None:
             empty_since = time.monotonic()
-        elif time.monotonic() - empty_since > _PATIENCE:
+        elif time.monotonic() - empty_since > _GRACE_PERIOD:
             os.kill(os.getpid(), signal.SIGUSR1)
             return
 
 
-def _gone(*_: object) -> None:
+def _raise_jobs_lost(*_: object) -> None:
     raise JobsLost(
         "a job left the Slurm queue without a result; it was cancelled, exceeded its time or memory, or its node failed"
     )
