@@ -40,19 +40,19 @@ from pipelines.terminal import console
 
 FOLDER = paths.ROOT / "paper"
 EXPERIMENTS = ("cf_mnist", "targets_100", "sensitivity", "seeds")
-# What the table of a paper has room for; all is in findings.csv.
+# The measures in findings.tex; findings.csv has all of them.
 _COLUMNS = ("validity", "l1", "quality/l0", "quality/im1", "quality/oracle")
-# The sizes of the test splits that are not a file of the user's.
-_TESTED = {"mnist_5k": 1_000, "mnist": 10_000}
+# The sizes of the test splits of the built-in data sets.
+_TEST_SIZES = {"mnist_5k": 1_000, "mnist": 10_000}
 
 
 def main() -> int:
-    """Run the experiments and compare; returns the exit code."""
+    """Run the experiments and compare the results; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "asked",
+        "arguments",
         nargs="*",
         metavar="experiment|key=value",
         help="experiments to run, and overrides that apply to all of them",
@@ -67,53 +67,57 @@ def main() -> int:
         "--accept", action="store_true", help="update the expected results with the results of this run"
     )
     options = parser.parse_intermixed_args()
-    overrides = [word for word in options.asked if "=" in word]
+    overrides = [argument for argument in options.arguments if "=" in argument]
+    names = list(dict.fromkeys(argument for argument in options.arguments if "=" not in argument)) or EXPERIMENTS
     with run.driver():
-        chosen = _known([word for word in options.asked if "=" not in word]) or EXPERIMENTS
+        available = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+        if unknown := [name for name in names if name not in available]:
+            raise InputError(f"{unknown[0]}: is not an experiment; conf/experiment/ has {', '.join(available)}")
         expected = expectation.read(options.expected)
         if options.accept:
-            expectation.check_origin(expected, chosen)
-        asked = {name: run.request([f"+experiment={name}", *overrides]) for name in chosen}
-        check(sweep.params for sweep in asked.values())
-        made = {}
-        for name, sweep in asked.items():
+            expectation.check_origin(expected, names)
+        requests = {name: run.request([f"+experiment={name}", *overrides]) for name in names}
+        check(request.params for request in requests.values())
+        results = {}
+        for name, request in requests.items():
             console.print(f"[bold]{name}[/bold]")
-            if run.sweep(sweep) != 0:
+            if run.sweep(request) != 0:
                 raise SystemExit(1)
-            made[name] = gather(name, sweep.command, expected["tolerances"])
-        write_manifest()
+            results[name] = write_experiment(name, request.command, expected["tolerances"])
+        manifests = {path.parent.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/manifest.json"))}
+        with replacing(FOLDER / "manifest.json") as temporary:
+            temporary.write_text(json.dumps(manifests, indent=1) + "\n")
         if options.accept:
-            expectation.accept(options.expected, expected, made)
-            console.print(f"updated the expected results of {', '.join(made)} in {options.expected}", markup=False)
+            expectation.accept(options.expected, expected, results)
+            console.print(f"updated the expected results of {', '.join(results)} in {options.expected}", markup=False)
             return 0
-        compared = expectation.compare(made, expected)
+        comparison = expectation.compare(results, expected)
         with replacing(FOLDER / "comparison.csv") as temporary:
-            compared.to_csv(temporary, index=False)
-        is_equal = expectation.tell(compared, made, expected)
-        return 0 if is_equal and made.keys() <= expected["experiments"].keys() else 1
+            comparison.to_csv(temporary, index=False)
+        is_equal = expectation.tell(comparison, results, expected)
+        return 0 if is_equal and results.keys() <= expected["experiments"].keys() else 1
 
 
 def check(sweeps: Iterable[Params]) -> None:
-    """Check all sweeps against their data, so that what is wrong with the last one is told before the first one runs.
+    """Check all sweeps against their data before the first one runs.
 
     Raises InputError as `prepare.load` and `plan.check` do.
     """
-    known: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
-    for chosen in sweeps:
-        for one in map(chosen.of, chosen.variants) if chosen.variants else [chosen]:
-            key = repr((one.data, one.paths.data))
-            if key not in known:
-                known[key] = _data(one)
-            plan.check(one, *known[key])
+    cards: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
+    for params in sweeps:
+        for variant in map(params.with_variant, params.variants) if params.variants else [params]:
+            key = repr((variant.data, variant.paths.data))
+            if key not in cards:
+                cards[key] = _card_and_labels(variant)
+            plan.check(variant, *cards[key])
 
 
-def gather(name: str, command: str, tolerances: dict[str, Any]) -> dict[str, Any]:
-    """Write the folder of the experiment that the artefacts hold; returns what is to be expected of a repetition."""
-    chosen = schema.read()
-    sweep = plan.make_cells(chosen)
+def write_experiment(name: str, command: str, tolerances: dict[str, Any]) -> dict[str, Any]:
+    """Write the folder of an experiment from the artefacts; returns its results in the form of expected.json."""
+    params = schema.read()
+    sweep = plan.make_cells(params)
     table = tables.of_counterfactuals(sweep, pd.read_parquet(paths.TABLE))
-    axes = tables.axes(sweep)
-    found = findings.of_experiment(table, axes)
+    found = findings.of_experiment(table, tables.axes(sweep))
     with replacing(FOLDER / name) as folder:
         shutil.copytree(paths.REPORT, folder, ignore=shutil.ignore_patterns("index.html", "runs.json"))
         findings.frame(found).to_csv(folder / "findings.csv", index=False)
@@ -123,36 +127,22 @@ def gather(name: str, command: str, tolerances: dict[str, Any]) -> dict[str, Any
             str(path.relative_to(folder)): [pictures[path.name].id] if path.name in pictures else all_cells
             for path in sorted(folder.rglob("*.*"))
         }
-        content = _traced(name, command, sweep, found) | {"files": files}
+        content = _manifest(name, command, sweep, found) | {"files": files}
         (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
-    return expectation.of_experiment(chosen, sweep, found, tolerances)
+    return expectation.of_experiment(params, sweep, found, tolerances)
 
 
-def write_manifest() -> None:
-    """Join what each experiment's own manifest says."""
-    made = {path.parent.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/manifest.json"))}
-    with replacing(FOLDER / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(made, indent=1) + "\n")
-
-
-def _data(one: Params) -> tuple[dict[str, Any], np.ndarray]:
-    """What the data are, and the labels of the test split."""
-    if one.paths.data is not None:
-        dataset = prepare.load(one)
+def _card_and_labels(params: Params) -> tuple[dict[str, Any], np.ndarray]:
+    """The description of a data set and the labels of its test split."""
+    if params.paths.data is not None:
+        dataset = prepare.load(params)
         return prepare.card(dataset), dataset.y_test
-    # MNIST, which is known: each class is there, and to check a sweep it does not matter where
-    return {"classes": 10}, np.arange(_TESTED[one.data.name]) % 10
+    # MNIST is not read here: its size and classes are known, and the order does not matter for the check
+    return {"classes": 10}, np.arange(_TEST_SIZES[params.data.name]) % 10
 
 
-def _known(names: list[str]) -> list[str]:
-    there = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-    if unknown := [name for name in names if name not in there]:
-        raise InputError(f"{unknown[0]}: is not an experiment; conf/experiment/ has {', '.join(there)}")
-    return list(dict.fromkeys(names))
-
-
-def _traced(name: str, command: str, sweep: list[Cell], found: list[findings.Finding]) -> dict[str, Any]:
-    """Of every number and figure the cells, and of every cell what it came from."""
+def _manifest(name: str, command: str, sweep: list[Cell], found: list[findings.Finding]) -> dict[str, Any]:
+    """The cells of every number, and the origin of every cell."""
     runs = report.run_links()
     records = {cell.id: store.record(cell.id) for cell in sweep}
     return {
@@ -178,13 +168,14 @@ def _traced(name: str, command: str, sweep: list[Cell], found: list[findings.Fin
 
 
 def _latex(sweep: list[Cell], found: list[findings.Finding]) -> str:
-    """The points of the sweep, a row each, with the measures that a paper has room for and their intervals."""
-    most = max(len(finding.setting) for finding in found)
+    """A LaTeX table with one row per point of the sweep, and `_COLUMNS` with their intervals."""
+    axes = max(len(finding.setting) for finding in found)
     points: dict[str, dict[str, Any]] = {}
     for finding in found:
-        if len(finding.setting) == most:
+        if len(finding.setting) == axes:
             point = points.setdefault(finding.name.partition(": ")[0], dict(finding.setting))
-            point[finding.measure] = _with_interval(finding)
+            interval = f" [{finding.low:.3g}, {finding.high:.3g}]" if finding.low < finding.high else ""
+            point[finding.measure] = "--" if math.isnan(finding.value) else f"{finding.value:.3g}{interval}"
     table = pd.DataFrame(points.values())
     shown = [column for column in table if column in found[0].setting or column in _COLUMNS]
     table = table[sorted(shown, key=lambda column: _COLUMNS.index(column) if column in _COLUMNS else -1)]
@@ -193,11 +184,6 @@ def _latex(sweep: list[Cell], found: list[findings.Finding]) -> str:
         "by the percentile bootstrap."
     )
     return tables.latex(table.rename(columns=lambda name: name.rpartition("/")[2]), caption, "tab:findings")
-
-
-def _with_interval(finding: findings.Finding) -> str:
-    interval = f" [{finding.low:.3g}, {finding.high:.3g}]" if finding.low < finding.high else ""
-    return "--" if math.isnan(finding.value) else f"{finding.value:.3g}{interval}"
 
 
 if __name__ == "__main__":

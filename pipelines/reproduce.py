@@ -32,7 +32,7 @@ from pipelines.terminal import user_errors
 
 
 def main() -> int:
-    """Print the commands, or run them and compare; returns the exit code."""
+    """Print the commands, or run them and compare the results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.reproduce", description=__doc__.partition("   ")[0])
     parser.add_argument("name", help="ID of a cell, row number in counterfactuals.parquet, or ID of an MLflow run")
     parser.add_argument("--check", action="store_true", help="run the commands in a temporary clone and compare")
@@ -41,21 +41,21 @@ def main() -> int:
     )
     options = parser.parse_args()
     with user_errors():
-        described, found = find(options.name, options.uri)
-        record = json.loads(described.read_text())
-        asked = cell_params(record)
+        record_file, result_file = find(options.name, options.uri)
+        record = json.loads(record_file.read_text())
+        params = cell_params(record)
         with _clone(record) as clone:
             if options.check:
-                return compare(asked, record, Result.load(found), clone)
-            # a diff holds files in any encoding
-            sys.stdout.buffer.write("\n".join([*commands(asked, record, clone), ""]).encode(errors="surrogateescape"))
+                return compare(params, record, Result.load(result_file), clone)
+            # a diff may contain files in any encoding
+            sys.stdout.buffer.write("\n".join([*commands(params, record, clone), ""]).encode(errors="surrogateescape"))
             return 0
 
 
 def find(name: str, uri: str) -> tuple[Path, Path]:
-    """The record and the counterfactuals of a cell, by its name, a row of the table, or an MLflow run.
+    """The files with the record and the result of a cell, given its ID, a row of the table, or an MLflow run ID.
 
-    Raises InputError where there is none.
+    Raises InputError if there is no such cell.
     """
     if not re.fullmatch(r"\w{1,64}", name, re.ASCII):
         raise InputError(
@@ -67,7 +67,7 @@ def find(name: str, uri: str) -> tuple[Path, Path]:
         rows = pd.read_parquet(paths.TABLE, columns=["cell"])["cell"]
         if int(name) < len(rows):
             return find(rows[int(name)], uri)
-    # a cell or a row needs no MLflow, which takes seconds to import
+    # imported here, because it takes seconds and a cell or a row does not need it
     from pipelines.tracking import client
 
     cell = client.find_cell(uri, name)
@@ -79,17 +79,17 @@ def find(name: str, uri: str) -> tuple[Path, Path]:
 
 
 def _files(cell: str) -> tuple[Path, Path] | None:
-    """Of a cell among the artefacts, or else in the store."""
+    """The files of a cell among the artefacts, otherwise in the store."""
     collected = paths.RESULTS / f"{cell}.json", paths.RESULTS / f"{cell}.npz"
     stored = store.record_path(cell), store.result_path(cell)
     return next((files for files in (collected, stored) if files[0].is_file()), None)
 
 
 def cell_params(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a sweep, as the record of one of its cells has them, narrowed to that cell.
+    """The parameters of a single cell, from its record, which has those of the whole sweep.
 
-    They are not checked: an older commit may have had other options than there are today. Raises InputError for a
-    record of before the time when records held the cell's own search.
+    They are not validated, because the options of an older commit may differ. Raises InputError for a record in an
+    older format.
     """
     if "search" not in record:
         raise InputError(
@@ -104,7 +104,7 @@ def cell_params(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _clone(record: Mapping[str, Any]) -> Iterator[Path | None]:
-    """A temporary clone as it stood when the cell was made; None where there is no commit, or none of it here."""
+    """A temporary clone with the code that computed the cell; None if its commit is unknown or not in this clone."""
     if record["commit"] is None or not provenance.has_commit(record["commit"]):
         yield None
         return
@@ -113,16 +113,16 @@ def _clone(record: Mapping[str, Any]) -> Iterator[Path | None]:
         _call("git", "clone", "--quiet", "--shared", "--no-checkout", str(Path.cwd()), str(clone))
         _call("git", "-C", str(clone), "checkout", "--quiet", record["commit"])
         if record["diff"]:
-            _call("git", "-C", str(clone), "apply", "-", given=_patch(record))
+            _call("git", "-C", str(clone), "apply", "-", stdin=_patch(record))
         if own := record.get("own"):
             (clone / own["module"]).write_text(own["source"], encoding="utf-8")
         yield clone
 
 
-def commands(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | None) -> list[str]:
-    """What is to be typed, from nothing to the counterfactuals, with what cannot be typed as comments.
+def commands(params: Mapping[str, Any], record: Mapping[str, Any], clone: Path | None) -> list[str]:
+    """The shell commands that reproduce a cell, with comments on what they cannot restore.
 
-    asked: as `only` has it. clone: the folder that the first of the commands make, where it is known.
+    params: the result of `cell_params`. clone: the result of `_clone`.
     """
     lines = []
     if record["commit"] is None:
@@ -143,25 +143,25 @@ def commands(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | 
     versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
     locked = f"requirements.lock: SHA-256 {record['lock']}" if record["lock"] else versions
     lines.append(f"make environment   # {locked}")
-    lines.append(f"# data: {asked['data']['name']}, SHA-256 of its arrays {record['identity']['data']}")
-    lines.append(_command(asked, record, clone))
+    lines.append(f"# data: {params['data']['name']}, SHA-256 of its arrays {record['identity']['data']}")
+    lines.append(_command(params, record, clone))
     return lines
 
 
-def compare(asked: Mapping[str, Any], record: Mapping[str, Any], expected: Result, clone: Path | None) -> int:
-    """Make the cell again in the clone, and say whether it came out the same; returns the exit code."""
+def compare(params: Mapping[str, Any], record: Mapping[str, Any], expected: Result, clone: Path | None) -> int:
+    """Recompute the cell in the clone and compare the counterfactuals; returns the exit code."""
     if record["commit"] is None:
         raise InputError(f"{record['cell']}: was not computed in a git clone, so there is no commit to check out")
     if clone is None:
         raise InputError(f"{record['cell']}: its commit {record['commit']} is not in this clone; run git fetch")
-    command = shlex.split(_command(asked, record, clone))[1:]
-    for name, path in asked["paths"].items():
+    command = shlex.split(_command(params, record, clone))[1:]
+    for name, path in params["paths"].items():
         if path is not None:
             command.append(f"{FILES[name][0]}={Path(path).resolve()}")
-    if python := asked["search"].get("python"):
+    if python := params["search"].get("python"):
         command.append(f"search.python={Path(python).absolute()}")
     print(shlex.join(["python", *command]), flush=True)
-    # what it says of where things lie is of a folder that is gone when it can be read
+    # the output is not shown, because it names files in the temporary clone
     done = subprocess.run([sys.executable, *command], cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         sys.stdout.buffer.write(done.stdout)
@@ -169,29 +169,28 @@ def compare(asked: Mapping[str, Any], record: Mapping[str, Any], expected: Resul
     (again,) = [json.loads(path.read_text()) for path in (clone / paths.RESULTS).glob("*.json")]
     found = Result.load(clone / paths.RESULTS / f"{again['cell']}.npz")
     is_equal = found.x.tobytes() == expected.x.tobytes()
-    furthest = "" if found.x.shape != expected.x.shape else f" by at most {np.abs(found.x - expected.x).max():.2g}"
-    print("the counterfactuals are identical bit for bit" if is_equal else f"the counterfactuals differ{furthest}")
-    # of a sweep's parameters those of this cell alone are the ones that were asked for again
-    for line in provenance.differences({**record, "params": asked}, again):
+    distance = "" if found.x.shape != expected.x.shape else f" by at most {np.abs(found.x - expected.x).max():.2g}"
+    print("the counterfactuals are identical bit for bit" if is_equal else f"the counterfactuals differ{distance}")
+    for line in provenance.differences({**record, "params": params}, again):
         print(f"  {line}")
     return 0 if is_equal else 1
 
 
-def _command(asked: Mapping[str, Any], record: Mapping[str, Any], clone: Path | None) -> str:
-    """By the defaults of the clone, and not by today's."""
-    told = command_line(asked, None if clone is None else clone / "conf")
-    if told is None:
+def _command(params: Mapping[str, Any], record: Mapping[str, Any], clone: Path | None) -> str:
+    """The command line, relative to the default values in the clone."""
+    command = command_line(params, None if clone is None else clone / "conf")
+    if command is None:
         raise InputError(f"{record['cell']}: no command line can express its parameters; see its record")
-    return told
+    return command
 
 
 def _patch(record: Mapping[str, Any]) -> str:
-    # a change of a binary file ends with an empty line
+    # a binary patch ends with an empty line
     return record["diff"] + "\n\n"
 
 
-def _call(*command: str, given: str = "") -> None:
-    done = subprocess.run(command, input=given.encode(errors="surrogateescape"), capture_output=True)
+def _call(*command: str, stdin: str = "") -> None:
+    done = subprocess.run(command, input=stdin.encode(errors="surrogateescape"), capture_output=True)
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines()[-1]
         raise InputError(f"{shlex.join(command)}: {reason}")

@@ -194,7 +194,7 @@ class Params(Upstream):
     sweep: dict[str, list[Any]]
     variants: list[Variant] = []
 
-    def of(self, variant: Variant) -> Params:
+    def with_variant(self, variant: Variant) -> Params:
         """The same with another variant in the sections that make a classifier and its companions."""
         return self.model_copy(update={name: getattr(variant, name) for name in Upstream.model_fields})
 
@@ -224,7 +224,7 @@ def check(raw: Mapping[str, Any]) -> Params:
     params = validate(Params, raw)
     if twice := sorted(params.search if "search" in params.sweep else params.search.keys() & params.sweep.keys()):
         raise InputError(f"params.yaml: search.{twice[0]} has no effect, because it is swept; change `sweep` instead")
-    if params.variants and params not in map(params.of, params.variants):
+    if params.variants and params not in map(params.with_variant, params.variants):
         raise InputError(
             "params.yaml: its seed, data, model, training and judges do not match any of its variants; "
             "write the file with `python -m pipelines.run`"

@@ -16,7 +16,7 @@ def ran(tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "FOLDER", tmp_path / "paper")
     monkeypatch.setattr(run, "driver", user_errors)
     monkeypatch.setattr(run, "sweep", lambda asked: names.append(asked.name) or 0)
-    monkeypatch.setattr(paper, "gather", lambda name, command, tolerances: MADE)
+    monkeypatch.setattr(paper, "write_experiment", lambda name, command, tolerances: MADE)
     monkeypatch.setattr(expectation, "read", lambda path: expected() | {"experiments": {"cf_mnist": MADE}})
     return names
 
