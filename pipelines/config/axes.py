@@ -1,8 +1,8 @@
-"""What a command line sweeps, in Hydra's grammar, and what it sets of the searches.
+"""The axes of a sweep, parsed with Hydra's override grammar, and the `search` section.
 
-The axes of a sweep are over hyperparameters of the search, over whole searches, and over what a classifier comes from.
-Where several searches are swept, an option or an axis is of those that have it: `search=wachter,nearest_neighbour
-search.max_iter=500` sets that of wachter.
+An axis is a hyperparameter of the search, the `search` group itself, or an option upstream of the search. In a sweep
+over several methods, an option or axis applies to the methods that have it: `search=wachter,nearest_neighbour
+search.max_iter=500` sets the one of wachter.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cfx.errors import InputError
 from pipelines.config import searches
-
-# What can be swept beside the search.
-UPSTREAM = ("seed", "data", "model", "training", "judges", "guides")
+from pipelines.config.schema import UPSTREAM
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
-    """Overrides by Hydra's grammar. Raises InputError for a sweep that has no values, such as an interval."""
+    """Parse overrides. Raises InputError for an interval, which has no finite list of values."""
     loader = GlobalHydra.instance().config_loader()
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     for override in parsed:
@@ -36,11 +34,11 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def swept(config: DictConfig, given: Sequence[Override]) -> list[Override]:
-    """The axes of the configuration's sweep and of the command line; of one that is given twice, the last."""
+def swept(config: DictConfig, overrides: Sequence[Override]) -> list[Override]:
+    """The axes of hydra.sweeper.params and of the command line, which takes precedence."""
     configured = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     axes = {axis.key_or_group: axis for axis in parse(configured)}
-    for override in given:
+    for override in overrides:
         if override.is_sweep_override() or override.key_or_group in axes:
             axes[override.key_or_group] = override
     allowed = ("search", *UPSTREAM)
@@ -53,49 +51,48 @@ def swept(config: DictConfig, given: Sequence[Override]) -> list[Override]:
 
 
 def variants(axes: Sequence[Override]) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """The points of the axes upstream of the search: their values, and these as overrides; none where none is swept."""
+    """The points of the axes upstream of the search, as values and as overrides; none if there is no such axis."""
     upstream = [axis for axis in axes if axis.key_or_group.split(".")[0] in UPSTREAM]
     keys = [axis.key_or_group for axis in upstream]
     if keys:
-        for values in itertools.product(*map(_texts, upstream)):
-            chosen = [f"{key}={value}" for key, value in zip(keys, values, strict=True)]
-            yield dict(zip(keys, map(_value, values), strict=True)), chosen
+        for texts in itertools.product(*map(_texts, upstream)):
+            overrides = [f"{key}={text}" for key, text in zip(keys, texts, strict=True)]
+            yield dict(zip(keys, map(_value, texts), strict=True)), overrides
 
 
 def search_section(
-    axes: Sequence[Override], config: DictConfig, others: list[str], given: Sequence[Override]
+    axes: Sequence[Override], config: DictConfig, others: list[str], options: Sequence[Override]
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """The `search` section, and the axes of the search with their values: hyperparameters, and whole sections.
+    """The `search` section, and the axes of the search with their values; those of the axis `search` are sections.
 
-    config: composed of `others`, the overrides that are not of the search; given: those that set its options.
-    Raises InputError for an option or an axis that no chosen method has.
+    config: composed from `others`, the overrides outside the search section. options: the overrides inside it.
+    Raises InputError for an option or an axis that none of the methods has.
     """
     swept = {axis.key_or_group: axis for axis in axes if axis.key_or_group.split(".")[0] == "search"}
-    whole = swept.pop("search", None)
-    fixed = [override for override in given if override.key_or_group not in swept]
-    names = _texts(whole) if whole is not None and whole.is_sweep_override() else None
-    composed = [config] if names is None else [hydra.compose("config", [*others, f"search={name}"]) for name in names]
+    group = swept.pop("search", None)
+    fixed = [override for override in options if override.key_or_group not in swept]
+    names = _texts(group) if group is not None and group.is_sweep_override() else None
+    configs = [config] if names is None else [hydra.compose("config", [*others, f"search={name}"]) for name in names]
     for key in swept:
-        # a cell is the same wherever the file lies and however long it may take
-        if _option(key) in searches.FILE and any(one.search.method == searches.OWN for one in composed):
+        if _option(key) in searches.FILE and any(one.search.method == searches.OWN for one in configs):
             raise InputError(f"{key}: cannot be swept; give one value, and sweep the hyperparameters of the file")
-    for override in given:
+    for override in options:
         if override.is_delete():
             raise InputError(f"{override.input_line}: an option cannot be removed; set it to a value")
-    known = [_known(one.search, fixed) for one in composed]
+    defaults = [_defaults(one.search, fixed) for one in configs]
     for key in (*(override.key_or_group for override in fixed), *swept):
-        if not any(_option(key) in options for options in known):
-            of = ", ".join(str(one.search.method) for one in composed)
-            raise InputError(f"{key}: no such option of {of}; `python -m pipelines.run --help` lists them")
-    sections = [_section(one, options, fixed) for one, options in zip(composed, known, strict=True)]
+        if not any(_option(key) in known for known in defaults):
+            methods = ", ".join(str(one.search.method) for one in configs)
+            raise InputError(f"{key}: no such option of {methods}; `python -m pipelines.run --help` lists them")
+    sections = [_section(one, known, fixed) for one, known in zip(configs, defaults, strict=True)]
     values = {_option(key): [_value(text) for text in _texts(axis)] for key, axis in swept.items()}
     if names is None:
         return {key: value for key, value in sections[0].items() if key not in values}, values
     return {}, {"search": sections} | values
 
 
-def _known(search: DictConfig, fixed: Sequence[Override]) -> Mapping[str, Any]:
-    """The options of a search with their defaults: those of its section and, of a user's file, its hyperparameters."""
+def _defaults(search: DictConfig, fixed: Sequence[Override]) -> Mapping[str, Any]:
+    """The options of a search section, with the default values of those that a user's file adds."""
     options = {str(key): None for key in search}
     if search.method != searches.OWN:
         return options
@@ -104,15 +101,14 @@ def _known(search: DictConfig, fixed: Sequence[Override]) -> Mapping[str, Any]:
     return options | searches.describe(file).fields
 
 
-def _section(config: DictConfig, known: Mapping[str, Any], fixed: Sequence[Override]) -> dict[str, Any]:
-    """A search as it is configured, with the options that are given."""
+def _section(config: DictConfig, defaults: Mapping[str, Any], fixed: Sequence[Override]) -> dict[str, Any]:
     with open_dict(config):
         for override in fixed:
-            if _option(override.key_or_group) in known:
+            if _option(override.key_or_group) in defaults:
                 OmegaConf.update(config, override.key_or_group, override.value())
     section = cast(dict[str, Any], OmegaConf.to_container(config.search, resolve=True, throw_on_missing=True))
-    # the defaults of a user's file are values, in which ${...} means nothing
-    return section | {key: default for key, default in known.items() if key not in section}
+    # added after the resolution: ${...} in a default value of a user's file is not an interpolation
+    return section | {key: default for key, default in defaults.items() if key not in section}
 
 
 def _option(key: str) -> str:

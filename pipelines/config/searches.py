@@ -1,11 +1,12 @@
-"""The `search` section of the configuration as a method of `cfx`: ours by its name, or one in a file of the user's.
+"""Convert the `search` section to a method of `cfx`: a built-in one, or a custom one in the user's file (search=own).
 
-A method of the user's own has the section of conf/search/own.yaml, with its hyperparameters beside the options there.
-Its file is run in a process of its own even to find these out, so a broken one cannot take the driver with it.
+The hyperparameters of a custom method are in the section beside the options of conf/search/own.yaml. The file is
+inspected in a separate process, so that an error or a crash in it does not affect the driver.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
@@ -23,25 +24,24 @@ from cfx.method import Method
 from cfx.own import Description, OwnMethod
 
 OWN = "own"
-# What the section of a method of the user's own holds beside the problem and the method's hyperparameters. The digests
-# are filled in here: of the file, and of the packages of its environment where that is another one.
-FILE = ("module", "python", "timeout_s", "module_sha256", "environment")
+_FILE_OPTIONS = ("module", "python", "timeout_s")
+# The options of search=own that are not hyperparameters; the digests of the file and of its packages are filled in.
+FILE = (*_FILE_OPTIONS, "module_sha256", "environment")
 _PROBLEM = ("target_class", "target_proba", "tol", "feature_range")
-# Where the options of the file stand in the configuration.
-_OPTIONS = {"module": "search.module", "python": "search.python", "timeout_s": "search.timeout_s"}
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 def name(search: Mapping[str, Any]) -> str:
-    """What the method of a section is called in columns and charts: its own name, or that of the user's file."""
+    """The name of the method in tables and charts: of a custom method, that of its file."""
     method = search.get("method")
     return Path(search["module"]).stem if method == OWN else str(method)
 
 
 def method(search: Mapping[str, Any]) -> Method:
-    """The method that a section describes. Raises InputError for an unknown name or hyperparameter."""
+    """The method of a section. Raises InputError for an unknown name or an invalid hyperparameter."""
     section = dict(search)
     chosen = section.pop("method", None)
-    own_values = hyperparameters(section) if chosen == OWN else {}
+    values = hyperparameters(section) if chosen == OWN else {}
     for axis in ("target_class", "lam_init", "learning_rate"):
         if isinstance(section.get(axis), list | tuple):
             raise InputError(f"search.{axis}: must be one value, not {section[axis]}; to sweep it, give a,b,c")
@@ -52,7 +52,7 @@ def method(search: Mapping[str, Any]) -> Method:
     try:
         if chosen == OWN:
             shared = {key: section[key] for key in _PROBLEM if key in section}
-            made: Method = OwnMethod(**shared, **_file(section), hyperparameters=own_values)
+            made: Method = OwnMethod(**shared, **_file(section), hyperparameters=values)
         else:
             made = methods.get(str(chosen))(**section)
     except TypeError as error:
@@ -60,19 +60,22 @@ def method(search: Mapping[str, Any]) -> Method:
         raise InputError(f"search: method {chosen} {reason}; see conf/search/{chosen}.yaml") from error
     except InputError as error:
         raise InputError(f"search.{error}") from error
-    _check_range(made)
+    low, high = (np.asarray(bound) for bound in made.feature_range)
+    if low.ndim or high.ndim or low > FEATURE_RANGE[0] or high < FEATURE_RANGE[1]:
+        least = f"[{FEATURE_RANGE[0]}, {FEATURE_RANGE[1]}]"
+        raise InputError(f"search.feature_range: must contain the range of the data, {least}; give two such numbers")
     return made
 
 
 def options(section: Mapping[str, Any]) -> set[str]:
-    """The names of the options that a section may set."""
+    """The names of the options that a section accepts."""
     if section["method"] == OWN:
         return set(section)
     return {field.name for field in fields(methods.get(section["method"]))}
 
 
 def canonical(search: Mapping[str, Any]) -> dict[str, Any]:
-    """The section with every option, each as the method reads it: 1 and 1.0, or 3 and "3", are one value."""
+    """The section with all options, as the method normalizes them: 1 and 1.0, or 3 and "3", become equal."""
     chosen = method(search)
     named = _PROBLEM if isinstance(chosen, OwnMethod) else options(search)
     values = {key: getattr(chosen, key) for key in sorted(named)}
@@ -80,10 +83,9 @@ def canonical(search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the section of a method of the user's own is the method's: all but the file and the problem.
+    """The hyperparameters of a custom method in its section.
 
-    Raises InputError for a number that is not finite: NaN equals nothing, and JSON holds neither it nor infinity, so
-    that no cell would ever be found again.
+    Raises InputError for NaN and infinity, which JSON cannot represent, so the cell would never be found in the store.
     """
     values = {key: section[key] for key in section if key not in (*FILE, *_PROBLEM, "method")}
     for key, value in values.items():
@@ -95,37 +97,74 @@ def hyperparameters(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = ()) -> Description:
-    """What the user's file holds, after its class has taken the hyperparameters of all points.
+    """Inspect the user's file, and validate the hyperparameters of all points with its class.
 
-    Raises InputError where it cannot be read or run, or refuses a hyperparameter.
+    Raises InputError if the file cannot be read or run, or a hyperparameter is invalid.
     """
     if not section.get("module"):
         raise InputError("search.module: is missing; give search.module=my_method.py")
     try:
         file = OwnMethod(**_file(section))
-        found = own.describe(file.module, file.python, list(points), file.timeout_s)
+        arguments = file.module, file.python
+        try:
+            found = own.describe(*arguments, points, file.timeout_s)
+        except InputError as error:
+            # a ValueError is a check of the class; another exception may be due to a wrong type
+            if str(error).startswith("hyperparameters: ") and ".py, line " in str(error):
+                _check_types(own.describe(*arguments, (), file.timeout_s), file.module, points)
+            raise
     except InputError as error:
-        argument, _, reason = str(error).partition(": ")
-        if argument in (*_OPTIONS, "hyperparameters"):
-            raise InputError(f"{_OPTIONS.get(argument, 'search')}: {reason}") from error
-        raise InputError(f"search.{error}") from error
-    if taken := sorted(found.fields.keys() & {*FILE, "method"}):
-        raise InputError(f"search.module: the hyperparameter {taken[0]} is already an option of search=own; rename it")
-    if taken := sorted(found.fields.keys() & _columns()):
-        raise InputError(f"search.module: the hyperparameter {taken[0]} is a column of the results; rename it")
+        raise InputError(error_message(error, points)) from error
+    try:
+        _check_types(found, file.module, points)
+    except UnicodeDecodeError:
+        raise InputError(f"search.module: {file.module.name} is not UTF-8 text; save it in that encoding") from None
+    if reserved := sorted(found.fields.keys() & {*FILE, "method"}):
+        raise InputError(
+            f"search.module: the hyperparameter {reserved[0]} is already an option of search=own; rename it"
+        )
+    if reserved := sorted(found.fields.keys() & _columns()):
+        raise InputError(f"search.module: the hyperparameter {reserved[0]} is a column of the results; rename it")
     if file.module.stem in methods.names():
         raise InputError(f"search.module: {file.module.name} has the name of a built-in method; rename the file")
-    try:
-        file.module.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        # the record of a cell holds the file as text
-        raise InputError(f"search.module: {file.module.name} is not UTF-8 text; save it in that encoding") from None
     return found
 
 
+def error_message(error: InputError, points: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The message of an error of a custom method, with the names of options instead of arguments.
+
+    points: the hyperparameters, for a message that begins with the name of one.
+    """
+    argument, _, reason = str(error).partition(": ")
+    if argument == "hyperparameters":
+        if ".py, line " in reason:
+            return f"search.module: {reason}"
+        return f"search.{reason}" if any(reason.split(" ")[0] in point for point in points) else f"search: {reason}"
+    return f"search.{error}" if argument.split(" ")[0] in _FILE_OPTIONS else str(error)
+
+
+def _check_types(found: Description, module: Path, points: Sequence[Mapping[str, Any]]) -> None:
+    """Raise InputError for a hyperparameter whose value does not match an annotation of a simple type."""
+    try:
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+    except SyntaxError:  # the syntax of the newer Python of search.python
+        return
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.ClassDef) and node.name == found.class_name):
+            continue
+        annotated = [line for line in node.body if isinstance(line, ast.AnnAssign)]
+        types = {ast.unparse(line.target): ast.unparse(line.annotation).strip("'\"") for line in annotated}
+        for key, value in ((key, value) for point in points for key, value in point.items()):
+            kind = types.get(key, "")
+            if kind not in _TYPES or (value is None and found.fields.get(key) is None):
+                continue
+            if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
+                raise InputError(f"search.{key}: must be of type {kind}, not {value!r}; change the value")
+
+
 def _columns() -> set[str]:
-    """The columns of the tables of counterfactuals and cells that hold a result, and no hyperparameter."""
-    # imported here, so that a stage that only reads params.yaml does not import pandas
+    """The columns of the results that are not hyperparameters."""
+    # imported here, because they import pandas, which stages that only read params.yaml do not need
     from cfx.metrics import MEASURES
     from cfx.result import COLUMNS
 
@@ -133,10 +172,10 @@ def _columns() -> set[str]:
     return of_tables.union(MEASURES, COLUMNS).difference(("target_class", "lam_init", "learning_rate"))
 
 
-def digests(section: Mapping[str, Any], found: Description) -> dict[str, Any]:
-    """The section with the digests of the user's file and, where it runs in another environment, of its packages.
+def with_digests(section: Mapping[str, Any], found: Description) -> dict[str, Any]:
+    """The section with the digests of the user's file and, if it runs in another environment, of its packages.
 
-    Raises InputError where the file or the environment is not the one whose digest was given.
+    Raises InputError if the section already has other digests.
     """
     packages = json.dumps([found.python, sorted(found.packages.items())])
     environment = hashlib.sha256(packages.encode()).hexdigest() if section.get("python") else None
@@ -150,7 +189,7 @@ def digests(section: Mapping[str, Any], found: Description) -> dict[str, Any]:
 
 
 def runnable(search: Mapping[str, Any]) -> Method:
-    """The method of a section, ready to search: of a file of the user's, in the form that it takes."""
+    """The method of a section, ready to search; a custom method is loaded from its file."""
     chosen = method(search)
     if not isinstance(chosen, OwnMethod):
         return chosen
@@ -159,14 +198,14 @@ def runnable(search: Mapping[str, Any]) -> Method:
 
 
 def record(search: Mapping[str, Any]) -> dict[str, Any]:
-    """What the record of a cell holds of a method of the user's own, so that it can be made again; else nothing.
+    """The entry `own` of a cell's record: the source and the packages of a custom method; empty for a built-in one.
 
-    Raises RuntimeError where the file or its environment is no longer what the sweep was planned with.
+    Raises RuntimeError if the file or its environment changed after the sweep was planned.
     """
     if search["method"] != OWN:
         return {}
     found = describe(search)
-    if digests({**search, "module_sha256": None, "environment": None}, found) != dict(search):
+    if with_digests({**search, "module_sha256": None, "environment": None}, found) != dict(search):
         raise RuntimeError(f"{search['module']} or its environment changed during the run; run the same command again")
     source = Path(search["module"]).read_text(encoding="utf-8")
     packages = found.packages if search["python"] else {}
@@ -174,11 +213,4 @@ def record(search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _file(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: section[key] for key in ("module", "python", "timeout_s") if key in section}
-
-
-def _check_range(chosen: Method) -> None:
-    low, high = (np.asarray(bound) for bound in chosen.feature_range)
-    if low.ndim or high.ndim or low > FEATURE_RANGE[0] or high < FEATURE_RANGE[1]:
-        least = f"[{FEATURE_RANGE[0]}, {FEATURE_RANGE[1]}]"
-        raise InputError(f"search.feature_range: must contain the range of the data, {least}; give two such numbers")
+    return {key: section[key] for key in _FILE_OPTIONS if key in section}

@@ -34,7 +34,7 @@ def repository(swept, tmp_path_factory):
         ("an interval is not supported", ["-m", "search.lam_init=interval(0.1,1)"]),
         ("hydra/sweeper", ["-m", "hydra/sweeper=optuna", "search.lam_init=0.1,1"]),
         ("data.colour: no such option", ["+data.colour=1"]),
-        ("Could not find 'sweep/nothing'", ["+sweep=nothing"]),
+        ("sweep=nothing: unknown option; choose one of grid, ", ["+sweep=nothing"]),
         ("data.path: is missing", ["data=npz"]),
         ("cannot be read", ["data=npz", "data.path=absent.npz"]),
         ("cannot be read", ["model=keras", "model.path=absent.keras"]),

@@ -80,3 +80,73 @@ def test_a_config_file_that_is_no_yaml_is_told_in_a_line(tmp_path, text):
     with pytest.raises(InputError, match=r"mine\.yaml") as refused:
         compose.compose(["--config-dir", str(tmp_path), "+experiment=mine", "data=mnist_5k"])
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("data=mnsit", "data=mnsit: unknown option; choose one of mnist, mnist_5k, npz (did you mean mnist?)"),
+        ("tracking=file", "tracking=file: unknown option; choose one of server, sqlite"),
+        ("search.method=segment", "search.method=segment: is set by the config group; write search=segment"),
+        ("~search", "~search: a config group cannot be removed; choose one of its options with search=..."),
+        ("seed", "seed: has no value; write seed=..."),
+        (
+            "data.path=a (1).npz",
+            "data.path=a (1).npz: cannot be parsed; quote a value with special characters, as in "
+            "'data.path=\"a (1).npz\"'",
+        ),
+        ("tracking.uri=3", "tracking.uri: input should be a valid string, not 3; see conf/"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_what_to_do(argument, told):
+    with pytest.raises(InputError) as refused:
+        compose.compose(["+sweep=targets", argument])
+    assert str(refused.value) == told
+
+
+FILE = """
+from dataclasses import dataclass
+from cfx import ArrayMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(ArrayMethod):
+    steps: int = 2
+    size: float = 0.5
+    unit: "str" = "one"
+    bound: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.steps < 1:
+            raise ValueError("steps must be at least 1")
+        assert self.size != 7
+
+    def search(self, problem):
+        return problem.x
+"""
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("size=large", "search.size: must be of type float, not 'large'; change the value"),
+        ("steps=1.5", "search.steps: must be of type int, not 1.5; change the value"),
+        ("steps=many", "search.steps: must be of type int, not 'many'; change the value"),
+        ("size=0.1,true", "search.size: must be of type float, not True; change the value"),
+        ("unit=1", "search.unit: must be of type str, not 1; change the value"),
+        ("steps=0", "search.steps must be at least 1"),
+        ("size=7", "search.module: mine.py, line 17: AssertionError"),
+    ],
+)
+def test_a_hyperparameter_of_the_users_method_has_its_type(tmp_path, argument, told):
+    (tmp_path / "mine.py").write_text(FILE)
+    with pytest.raises(InputError) as refused:
+        compose.compose(["-m", "search=own", f"search.module={tmp_path}/mine.py", f"search.{argument}"])
+    assert str(refused.value).startswith(told)
+
+
+def test_a_hyperparameter_of_the_users_method_may_be_a_whole_number_for_a_float(tmp_path):
+    (tmp_path / "mine.py").write_text(FILE)
+    asked = compose.compose(["search=own", f"search.module={tmp_path}/mine.py", "search.size=1", "search.bound=2"])
+    assert (asked.params.search["size"], asked.params.search["bound"]) == (1, 2)
