@@ -54,7 +54,7 @@ def make(cells, instances):
     random = np.random.default_rng(0)
     x = random.uniform(-0.5, 0.5, (instances, 28, 28, 1)).astype(np.float32)
     y = np.arange(instances) % 10
-    Dataset(x, y, x, y).save(paths.DATA)
+    Dataset(x, y, x, y).save(paths.LATEST.data)
     made = []
     for number in range(cells):
         method = Wachter(lam_init=0.1 + number)

@@ -1,1 +1,1 @@
-"""Identity and storage of cells: plan, identity, store, provenance, paths."""
+"""Cells: their plan, identity, storage and provenance, and the paths of the artefacts."""

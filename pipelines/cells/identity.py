@@ -1,8 +1,8 @@
-"""The identity of a cell: a hash of all that decides what it holds, so that no cell is computed twice or mistaken.
+"""The identity of a cell: a hash of all inputs that determine its result.
 
-It covers the method with its hyperparameters, the instances, the digests of the data, the model, the judges and the
-guides that the method uses, and the source of the engine, the measures and the method, by the import graph. It leaves
-out other methods, the launcher, tracking and where files lie.
+The inputs are the method with its hyperparameters, the instances, the digests of the data, the model, the judges and
+the guides that the method uses, and the source of the engine, the metrics and the method, by the import graph. Other
+methods, the launcher, tracking and paths are not part of it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,16 @@ from pipelines.cells.paths import Trained
 from pipelines.config import searches
 
 _CFX = Path(cfx.__file__).parent
-# What every cell is computed with: the search, and the measures by the judges.
 _ENGINE = (_CFX / "search.py", _CFX / "metrics.py")
-# What runs a method of the user's own.
+# The modules that run a custom method, and its options that do not change the result.
 _OWN = (_CFX / "own.py", _CFX / "worker.py")
-# What of such a section says where the file lies and how long it may take, and not what it does.
 _OPERATIONAL = ("module", "python", "timeout_s")
 
 
 def inputs(search: Mapping[str, Any], instances: tuple[int, ...], trained: Trained) -> dict[str, Any]:
-    """All that decides what a cell holds, by value or by SHA-256, in a form that can be written as JSON.
+    """The inputs that determine the result of a cell, by value or by SHA-256, as JSON types.
 
-    search: the `search` section at the cell's point; instances: places in the test split.
+    search: the `search` section of the cell; instances: indices into the test split.
     """
     method = {key: value for key, value in search.items() if key not in _OPERATIONAL}
     return {
@@ -48,21 +46,18 @@ def inputs(search: Mapping[str, Any], instances: tuple[int, ...], trained: Train
 
 
 def guides(trained: Trained) -> list[str]:
-    """The digests of the guides, in their order."""
+    """The digests of the guides, in order."""
     return [models.sha256(path) for path in sorted(trained.guides_folder.glob("*.keras"))]
 
 
-def sha256(deciding: Mapping[str, Any]) -> str:
-    """The name under which the cell is kept, 32 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:32]
+def sha256(inputs: Mapping[str, Any]) -> str:
+    """The ID of the cell with these inputs, 32 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @cache
 def code_sha256(method: str) -> str:
-    """The digest of the source that fills the cells of a method; of one of the user's own, without its file.
-
-    A comment, a docstring or a line break makes no old cell stale.
-    """
+    """The digest of the source that computes the cells of a method, without comments, docstrings and a user's file."""
     roots = (*_ENGINE, *(_OWN if method == searches.OWN else (_CFX / "methods" / f"{method}.py",)))
     modules = sorted({module for root in roots for module in source.modules(root)})
     return hashlib.sha256("\n".join(map(provenance.syntax, modules)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Where the artefacts are, relative to the repository's root: outputs of the stages, models and cells."""
+"""The paths of the artefacts, relative to the root of the repository, and the lock of the stages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import filelock
 from cfx.errors import InputError
 
 ROOT = Path("artifacts")
-# Held by a stage for as long as it lives: it outlives a driver that is killed.
 LOCK = Path(".stage.lock")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A data set, the classifier that was trained on it, its judges and its guides: where each of these four lies."""
+    """The folders of a data set, of a classifier trained on it, and of its judges and guides."""
 
     data_folder: Path
     model_folder: Path
@@ -29,17 +28,17 @@ class Trained:
 
     @property
     def folders(self) -> tuple[Path, Path, Path, Path]:
-        """The four places."""
+        """The four folders."""
         return self.data_folder, self.model_folder, self.judges_folder, self.guides_folder
 
     @property
     def data(self) -> Path:
-        """The arrays."""
+        """The arrays of the data set."""
         return self.data_folder / "data.npz"
 
     @property
     def data_card(self) -> Path:
-        """What the arrays are."""
+        """The description of the data set."""
         return self.data_folder / "data.json"
 
     @property
@@ -49,22 +48,22 @@ class Trained:
 
     @property
     def metrics(self) -> Path:
-        """How good the classifier is on the test split."""
+        """The accuracy and loss of the classifier on the test split."""
         return self.model_folder / "metrics.json"
 
     @property
     def history(self) -> Path:
-        """How its training went, a row an epoch."""
+        """The training history, one row per epoch."""
         return self.model_folder / "history.csv"
 
     @property
     def confusion(self) -> Path:
-        """The actual and the predicted class of each input of the test split."""
+        """The actual and predicted class of each instance of the test split."""
         return self.model_folder / "confusion.csv"
 
     @property
     def autoencoders(self) -> Path:
-        """The judges that know what each class looks like."""
+        """The judge with one autoencoder per class and one for all classes."""
         return self.judges_folder / "autoencoders.keras"
 
     @property
@@ -74,61 +73,48 @@ class Trained:
 
     @property
     def judges_metrics(self) -> Path:
-        """How good the judges are on the test split."""
+        """The accuracy of the judges on the test split."""
         return self.judges_folder / "metrics.json"
 
     @property
     def guides_metrics(self) -> Path:
-        """How good the guides are on the test split."""
+        """The accuracy of the guides on the test split."""
         return self.guides_folder / "metrics.json"
 
 
 @contextmanager
 def stage_lock() -> Iterator[None]:
-    """Keep other stages from the artefacts for as long as the context lasts.
-
-    Raises InputError where one is at work on them, as may be one that a killed driver has left.
-    """
-    lock = filelock.FileLock(LOCK)
+    """Hold the lock of the stages. Raises InputError if another stage is running, such as one of a killed driver."""
     try:
-        lock.acquire(timeout=0)
+        lock = filelock.FileLock(LOCK, timeout=0).acquire()
     except filelock.Timeout:
         raise InputError(
             "a stage is still running in this folder, for example after its run was killed; "
             "wait until it ends, or end it (`ps -ef` shows it as python -m pipelines...)"
         ) from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
-def class_name(label: Any, *of: Trained) -> int | str:
-    """A class as a person is shown it: by its name in the data, or as it is where that has no names.
+def class_name(label: Any, *trained: Trained) -> int | str:
+    """The name of a class in the data sets, or the label itself if they have no names or different ones.
 
-    label: a number or, as text, that or something else, such as the target `other`, which stays as it is.
-    of: what it is a class of; where their names differ it stays a number.
+    label: a number, also as text; any other text, such as the target class `other`, is returned unchanged.
     """
-    names, *others = (json.loads(trained.data_card.read_text()).get("class_names") for trained in of)
+    names, *others = (json.loads(one.data_card.read_text()).get("class_names") for one in trained)
     is_named = names and str(label).isdecimal() and all(other == names for other in others)
     return names[int(label)] if is_named else label
 
 
-# What the stages `prepare`, `train`, `judges` and `guides` have made last.
+# The outputs of the stages prepare, train, judges, guides, variants, explain and report, in this order.
 LATEST = Trained(ROOT, ROOT, ROOT / "judges", ROOT / "guides")
-DATA, DATA_CARD = LATEST.data, LATEST.data_card
-MODEL, METRICS, HISTORY, CONFUSION = LATEST.model, LATEST.metrics, LATEST.history, LATEST.confusion
-AUTOENCODERS, ORACLE, JUDGES_METRICS = LATEST.autoencoders, LATEST.oracle, LATEST.judges_metrics
-# What the stage `variants` has made last: of the other variants of a sweep, what they do not share with that one.
 VARIANTS = ROOT / "variants"
-
 TABLE = ROOT / "counterfactuals.parquet"
 RESULTS = ROOT / "counterfactuals"
 SWEEP_METRICS = ROOT / "counterfactuals_metrics.json"
-
 REPORT = ROOT / "report"
-RUNS = ROOT / "runs.json"  # written by the driver: where MLflow's UI shows each cell
+RUNS = ROOT / "runs.json"  # written by the driver: the MLflow run of each cell
 
-# What was ever made for a variant in this folder, and which finished cells it has; DVC knows neither.
+# Models and cells that were ever computed in this folder. DVC does not track them.
 MODELS = Path("models")
 CELLS = Path("cells")

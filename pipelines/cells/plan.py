@@ -1,6 +1,6 @@
-"""The plan of a sweep: its cells, what each is asked to compute, and the file that takes them to the jobs.
+"""The cells of a sweep, and the plan file from which the jobs read them.
 
-The driver makes the plan once, from checked parameters; a job reads it, and composes and checks nothing again.
+The driver makes the plan once from checked parameters; a job composes and checks nothing.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ from cfx.method import Method
 from pipelines.cells import identity, paths, variants
 from pipelines.cells.paths import Trained, class_name
 from pipelines.config import schema, searches
-from pipelines.config.schema import Instances, Params, Upstream
+from pipelines.config.schema import Instances, Params, Variant
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a sweep, for all chosen instances."""
+    """One point of a sweep, for all selected instances."""
 
     id: str
     """32 hexadecimal digits."""
     upstream: dict[str, Any]
-    """The values of the sweep's axes over data, model and training at this point."""
+    """The values of the axes upstream of the search."""
     swept: dict[str, Any]
-    """The values of all of its axes; None where the cell's method has no such hyperparameter."""
+    """The values of all axes; None if the method does not have the hyperparameter."""
     search: dict[str, Any]
-    """The `search` section of the configuration at this point."""
+    """The `search` section of the configuration."""
     instances: tuple[int, ...]
-    """Places in the test split."""
+    """Indices into the test split."""
     trained: Trained
     """The data, the classifier that is explained, the judges and the guides."""
     trust: dict[str, Any]
-    """What may run when the classifier is read: arguments of `cfx.models.load`."""
+    """The arguments of `cfx.models.load` that permit the classifier to run code."""
 
     @cached_property
     def method(self) -> Method:
-        """What is searched, with all hyperparameters."""
+        """The method with its hyperparameters."""
         return searches.method(self.search)
 
     @property
     def name(self) -> str:
-        """How a reader tells the cell from the others: its swept values, or its target where nothing is swept."""
+        """The swept values, or the target class if nothing is swept."""
         return ", ".join(f"{axis}={value}" for axis, value in self._values.items())
 
     @property
     def title(self) -> str:
-        """The same with the names that the data give their classes."""
+        """The name with the class names of the data."""
         return ", ".join(f"{axis}={self.shown(axis, value)}" for axis, value in self._values.items())
 
     def shown(self, axis: str, value: Any) -> str:
-        """A value of an axis as a reader is shown it."""
+        """The value of an axis as text, with the class names of the data."""
         return str(class_name(value, self.trained) if axis == "target_class" else value)
 
     @property
@@ -70,17 +70,17 @@ class Cell:
 
     @property
     def target_class(self) -> int | str:
-        """Where the counterfactuals are to lie: `other`, `same` or a class."""
+        """The target class: `other`, `same` or a class."""
         return self.search["target_class"]
 
 
 class Plan(NamedTuple):
-    """What a job needs to know of the sweep that it is part of."""
+    """The content of the plan file."""
 
     params: Params
-    """Of the whole sweep."""
+    """The parameters of the whole sweep."""
     cells: list[Cell]
-    """Those that are to be computed."""
+    """The missing cells."""
 
 
 def write(path: Path, plan: Plan) -> None:
@@ -91,7 +91,7 @@ def write(path: Path, plan: Plan) -> None:
 
 
 def read(path: Path) -> Plan:
-    """Read what `write` wrote."""
+    """Read a plan that `write` wrote."""
     content = json.loads(path.read_text())
     cells = []
     for cell in content["cells"]:
@@ -101,39 +101,30 @@ def read(path: Path) -> Plan:
 
 
 def make_cells(params: Params) -> list[Cell]:
-    """The cells that the parameters describe, in order, for the prepared data, the trained models, judges and guides.
+    """The cells of a sweep, in order, for the prepared data and the trained models.
 
-    Raises InputError for an instance or a target class that the data does not have, and for a model that is not there.
+    Raises InputError if an instance or a target class is not in the data, or if a model is missing.
     """
-    if not params.variants:
-        return _of_model(params, params, {}, paths.LATEST)
-    return [
-        cell
-        for variant in params.variants
-        for cell in _of_model(params, variant, variant.swept, variants.trained(variant, params))
-    ]
-
-
-def _of_model(params: Params, upstream: Upstream, swept_upstream: dict[str, Any], trained: Trained) -> list[Cell]:
-    for folder in trained.folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: is missing, but the sweep needs it; run `dvc repro variants`")
-    instances = check(params, *prepared_data(trained))
-    cells = []
-    for swept, section in params.points():
-        search = searches.canonical(section)
-        name = identity.sha256(identity.inputs(search, instances, trained))
-        # a hyperparameter may be called as an axis of the classifier is: `seed`
-        swept = swept_upstream | {f"search.{axis}" if axis in swept_upstream else axis: v for axis, v in swept.items()}
-        cells.append(Cell(name, swept_upstream, swept, search, instances, trained, upstream.trust))
+    cells: list[Cell] = []
+    for variant in params.variants or (params,):
+        upstream, trained = {}, paths.LATEST
+        if isinstance(variant, Variant):
+            upstream, trained = variant.swept, variants.trained(variant, params)
+        for folder in trained.folders:
+            if not folder.is_dir():
+                raise InputError(f"{folder}: is missing, but the sweep needs it; run `dvc repro variants`")
+        instances = check(params, *prepared_data(trained))
+        for swept, section in params.points():
+            search = searches.canonical(section)
+            cell_id = identity.sha256(identity.inputs(search, instances, trained))
+            # a hyperparameter may have the name of an axis upstream, such as `seed`
+            named = {f"search.{axis}" if axis in upstream else axis: value for axis, value in swept.items()}
+            cells.append(Cell(cell_id, upstream, upstream | named, search, instances, trained, variant.trust))
     return cells
 
 
 def current_inputs(cell: Cell) -> dict[str, Any]:
-    """All that decides what a cell holds, as its artefacts are now.
-
-    Raises RuntimeError where that is no longer what the cell was planned for.
-    """
+    """The inputs of a cell from the current artefacts. Raises RuntimeError if they changed since the planning."""
     found = identity.inputs(cell.search, cell.instances, cell.trained)
     if identity.sha256(found) != cell.id:
         raise RuntimeError(
@@ -143,14 +134,15 @@ def current_inputs(cell: Cell) -> dict[str, Any]:
 
 
 def prepared_data(trained: Trained) -> tuple[dict[str, Any], np.ndarray]:
-    """What the prepared data are, and the labels of their test split."""
+    """The description of the prepared data, and the labels of their test split."""
     return json.loads(trained.data_card.read_text()), data.read_npz(trained.data, ("y_test",))["y_test"]
 
 
 def check(params: Params, card: Mapping[str, Any], labels: np.ndarray) -> tuple[int, ...]:
-    """Check the sweep against what its data are; returns the chosen places in the test split, which has these labels.
+    """Check the target classes of a sweep, and return the selected instances as indices into the test split.
 
-    Raises InputError for an instance or a target class that the data does not have.
+    card: the description of the data; labels: those of the test split. Raises InputError if an instance or a target
+    class is not in the data.
     """
     classes, names = card["classes"], card.get("class_names")
     for _, search in params.points():
@@ -158,11 +150,10 @@ def check(params: Params, card: Mapping[str, Any], labels: np.ndarray) -> tuple[
         if isinstance(target, int) and target >= classes:
             known = f"0 to {classes - 1}" + (f" ({', '.join(names)})" if names else "")
             raise InputError(f"search.target_class: {target} is not a class of the data; choose one of {known}")
-    return _chosen_instances(params.instances, labels)
+    return _select(params.instances, labels)
 
 
-def _chosen_instances(chosen: Instances, labels: np.ndarray) -> tuple[int, ...]:
-    """The places in the test split that are to be explained. Raises InputError where there is none of them."""
+def _select(chosen: Instances, labels: np.ndarray) -> tuple[int, ...]:
     if chosen.index is not None or chosen.range is not None:
         key, greatest = ("index", max(chosen.index)) if chosen.index else ("range", (chosen.range or (0, 0))[1] - 1)
         if greatest >= len(labels):
@@ -172,9 +163,9 @@ def _chosen_instances(chosen: Instances, labels: np.ndarray) -> tuple[int, ...]:
     classes = sorted(set(labels.tolist())) if chosen.classes == "all" else chosen.classes
     if unknown := sorted(set(classes) - set(labels.tolist())):
         raise InputError(f"instances.classes: the test split has no instance of class {unknown[0]}; remove it")
-    return tuple(int(place) for label in classes for place in np.flatnonzero(labels == label)[: chosen.per_class])
+    return tuple(int(index) for label in classes for index in np.flatnonzero(labels == label)[: chosen.per_class])
 
 
 def sweep_id(cells: Sequence[Cell]) -> str:
-    """The identity of a sweep: of its cells, in order."""
+    """The ID of a sweep: a hash of the IDs of its cells, in order."""
     return hashlib.sha256("\n".join(cell.id for cell in cells).encode()).hexdigest()[:32]

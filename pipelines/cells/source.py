@@ -1,8 +1,4 @@
-"""The import graph of this project's own packages: which source files a module needs.
-
-A cell's identity and the test of the dependencies in dvc.yaml derive from it, so that nobody has to list by hand what
-decides a result.
-"""
+"""The import graph of this project's modules, for the identity of a cell and the dependencies in dvc.yaml."""
 
 from __future__ import annotations
 
@@ -12,41 +8,38 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# What stages import and what does not decide their outputs: it shows a person what they do meanwhile.
-_SHOWN = ("pipelines/terminal.py", "pipelines/progress.py")
-# The same for the stages that make data and models: how params.yaml is read, whose sections DVC compares, where the
-# outputs lie, and whether a sweep fits the data. A change there must not train everything again.
-_MAKING = ("prepare", "train", "judges", "guides", "variants")
-_READ = ("pipelines/config/schema.py", "pipelines/cells/paths.py", "pipelines/cells/plan.py")
-# Its modules are imported by their names, which no import statement shows.
+# Modules that do not affect the outputs of a stage.
+_OUTPUT = ("pipelines/terminal.py", "pipelines/progress.py")
+# Modules that do not affect the data and the models: params.yaml, whose sections DVC compares, paths, and checks.
+_TRAINING_STAGES = ("prepare", "train", "judges", "guides", "variants")
+_PARAMETERS = ("pipelines/config/schema.py", "pipelines/cells/paths.py", "pipelines/cells/plan.py")
+# Its modules are imported by name, without an import statement.
 _METHODS = ROOT / "cfx" / "methods"
 
 
 @cache
 def stage_modules(name: str) -> frozenset[Path]:
-    """The source files that decide what a stage of dvc.yaml makes; where it has methods by their names, all of them."""
-    aside = frozenset(ROOT / path for path in (*_SHOWN, *(_READ if name in _MAKING else ())))
-    found = modules(ROOT / "pipelines" / "stages" / f"{name}.py", aside)
+    """The source files that affect the outputs of a stage of dvc.yaml."""
+    excluded = frozenset(ROOT / path for path in (*_OUTPUT, *(_PARAMETERS if name in _TRAINING_STAGES else ())))
+    found = modules(ROOT / "pipelines" / "stages" / f"{name}.py", excluded)
     if _METHODS / "__init__.py" in found:
-        found = found.union(*(modules(path, aside) for path in _METHODS.glob("*.py")))
+        found = found.union(*(modules(path, excluded) for path in _METHODS.glob("*.py")))
     return found
 
 
 @cache
-def modules(path: Path, aside: frozenset[Path] = frozenset()) -> frozenset[Path]:
-    """The source files that a module imports, directly or not, itself included, of all packages beside its own.
+def modules(path: Path, excluded: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """The source files that a module imports directly or indirectly, and the module itself.
 
-    Packages of others, which lie elsewhere, are left out. An import inside a function counts, one for a type checker
-    alone does not. `from package import name` needs the submodule of that name where there is one, otherwise the
-    package's `__init__.py`. Those that are put aside, and what only they import, are left out.
-
-    Files are read once a process. Raises FileNotFoundError for a submodule that is missing.
+    Only packages in the same folder as its own package count. Imports inside functions count, those under
+    TYPE_CHECKING do not. `from package import name` needs the submodule of that name if it exists, otherwise the
+    `__init__.py` of the package. Raises FileNotFoundError for a missing submodule.
     """
     found: set[Path] = set()
     waiting = [path.resolve()]
     while waiting:
         module = waiting.pop()
-        if module not in found and module not in aside:
+        if module not in found and module not in excluded:
             found.add(module)
             waiting += _imported(module)
     return frozenset(found)
@@ -54,7 +47,7 @@ def modules(path: Path, aside: frozenset[Path] = frozenset()) -> frozenset[Path]
 
 @cache
 def _imported(module: Path) -> tuple[Path, ...]:
-    """What a module imports itself."""
+    """The direct imports of a module."""
     root = module.parent
     while (root / "__init__.py").exists():
         root = root.parent
@@ -72,7 +65,7 @@ def _imported(module: Path) -> tuple[Path, ...]:
 
 
 def _imports(nodes: Iterable[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports among nodes and inside them, without those for a type checker alone."""
+    """The imports in nodes and their children, without those under TYPE_CHECKING."""
     for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
@@ -82,11 +75,11 @@ def _imports(nodes: Iterable[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
             yield from _imports(ast.iter_child_nodes(node))
 
 
-def _file(place: Path, name: str) -> Path:
-    """The source of `import place` or, with a name, of `from place import name`."""
-    candidates = [place / f"{name}.py", place / name / "__init__.py"] if name else []
-    candidates += [place.with_name(f"{place.name}.py"), place / "__init__.py"]
+def _file(package: Path, name: str) -> Path:
+    """The source file of `import package` or, with a name, of `from package import name`."""
+    candidates = [package / f"{name}.py", package / name / "__init__.py"] if name else []
+    candidates += [package.with_name(f"{package.name}.py"), package / "__init__.py"]
     for path in candidates:
         if path.is_file():
             return path
-    raise FileNotFoundError(f"{place}: neither a module nor a package")
+    raise FileNotFoundError(f"{package}: neither a module nor a package")

@@ -1,10 +1,10 @@
-"""Where the data, classifier, judges and guides of a sweep's variants lie; what they have in common is there once.
+"""The folders of the data, classifiers, judges and guides of a sweep over variants.
 
-artifacts/            of the variant in the sections of params.yaml: the stages prepare, train, judges, guides
-artifacts/variants/   of the others, what they do not share with that one: the stage variants
+artifacts/            those of the variant in the sections of params.yaml: stages prepare, train, judges, guides
+artifacts/variants/   those of the other variants, if they differ: stage variants
     data-<key>/  model-<key>/  judges-<key>/  guides-<key>/
-                      a key is a digest of the parameters and the code that decide a folder
-    index.json        which variant has which of them, and the digests of their files
+                      the key is a digest of the parameters and the code
+    index.json        the folders of each variant, and the digests of their files
 """
 
 from __future__ import annotations
@@ -21,27 +21,24 @@ from pipelines.config.schema import Params, Upstream
 INDEX = "index.json"
 
 
-def trained(variant: Upstream, params: Params, others: Path = paths.VARIANTS) -> Trained:
-    """Where the four of a variant lie, of a sweep with these parameters.
+def trained(variant: Upstream, params: Params, folder: Path = paths.VARIANTS) -> Trained:
+    """The folders of a variant of a sweep.
 
-    others: the folder of what it does not share with the variant in the sections of the parameters.
+    folder: contains those that differ from the variant in the sections of the parameters.
     """
-    places = zip(LATEST.folders, _names(variant), _names(params), strict=True)
-    return Trained(*(latest if name == present else others / name for latest, name, present in places))
+    names = zip(LATEST.folders, _names(variant), _names(params), strict=True)
+    return Trained(*(latest if name == latest_name else folder / name for latest, name, latest_name in names))
 
 
 def _names(variant: Upstream) -> tuple[str, str, str, str]:
-    """What the folders of a variant's data, classifier, judges and guides are called.
-
-    By what they are made from and by which code; where the user's files lie has no part in it.
-    """
-    made_from = variant.model_dump(mode="json")
-    data = _digest("prepare", made_from["data"])
-    model = _digest("train", data, made_from["seed"], made_from["model"], made_from["training"])
-    judges, guides = (_digest(stage, data, made_from[stage]) for stage in ("judges", "guides"))
+    """The names of a variant's folders; they do not depend on the paths of the user's files."""
+    params = variant.model_dump(mode="json")
+    data = _digest("prepare", params["data"])
+    model = _digest("train", data, params["seed"], params["model"], params["training"])
+    judges, guides = (_digest(stage, data, params[stage]) for stage in ("judges", "guides"))
     return f"data-{data}", f"model-{model}", f"judges-{judges}", f"guides-{guides}"
 
 
-def _digest(stage: str, *made_from: Any) -> str:
-    content = json.dumps([provenance.code(stage), made_from], sort_keys=True)
+def _digest(stage: str, *inputs: Any) -> str:
+    content = json.dumps([provenance.code(stage), inputs], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

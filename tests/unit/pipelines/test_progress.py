@@ -57,7 +57,7 @@ def test_what_a_killed_run_left_is_forgotten(capsys):
 
 
 def test_a_batch_says_how_far_its_cells_are_until_it_ends(monkeypatch):
-    monkeypatch.setattr(store, "_TELL_EVERY", -1)
+    monkeypatch.setattr(store, "_WRITE_INTERVAL", -1)
     with store.running(["a", "b"]) as progress:
         assert store.cell_progress() == {"a": 0, "b": 0}
         progress(1, 4)

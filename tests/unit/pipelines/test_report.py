@@ -129,18 +129,19 @@ def write_artifacts() -> list[plan.Cell]:
     x = random.uniform(-0.5, 0.5, (12, 6, 6, 1)).astype(np.float32)
     y = np.arange(12) % 3
     dataset = Dataset(x, y, x, y)
-    dataset.save(paths.DATA)
+    dataset.save(paths.LATEST.data)
     card = {"classes": 3, "input_shape": [6, 6, 1], "train": 12, "test": 12, "sha256": "da7a", "arrays": {}}
-    paths.DATA_CARD.write_text(json.dumps(card))
-    paths.JUDGES_METRICS.parent.mkdir()
+    paths.LATEST.data_card.write_text(json.dumps(card))
+    paths.LATEST.judges_metrics.parent.mkdir()
     paths.LATEST.guides_folder.mkdir()
-    for model in (paths.MODEL, paths.AUTOENCODERS, paths.ORACLE):
+    for model in (paths.LATEST.model, paths.LATEST.autoencoders, paths.LATEST.oracle):
         with zipfile.ZipFile(model, "w") as archive:
             archive.writestr("config.json", "{}")
-    paths.JUDGES_METRICS.write_text(json.dumps({"oracle_test_accuracy": 0.971, "autoencoders_test_accuracy": 0.952}))
-    paths.METRICS.write_text(json.dumps({"test_accuracy": 0.9375, "test_loss": 0.25}))
-    pd.DataFrame({"actual": y, "predicted": [0, 1, 2] * 3 + [0, 1, 1]}).to_csv(paths.CONFUSION, index=False)
-    paths.HISTORY.write_text(HISTORY_HEAD)
+    accuracies = {"oracle_test_accuracy": 0.971, "autoencoders_test_accuracy": 0.952}
+    paths.LATEST.judges_metrics.write_text(json.dumps(accuracies))
+    paths.LATEST.metrics.write_text(json.dumps({"test_accuracy": 0.9375, "test_loss": 0.25}))
+    pd.DataFrame({"actual": y, "predicted": [0, 1, 2] * 3 + [0, 1, 1]}).to_csv(paths.LATEST.confusion, index=False)
+    paths.LATEST.history.write_text(HISTORY_HEAD)
     of_sweep = plan.make_cells(schema.read())
     collect([(cell, counterfactuals(cell, x)) for cell in of_sweep])
     return of_sweep
@@ -465,7 +466,7 @@ def test_a_long_sweep_shows_pictures_of_some_and_says_so(
 
 def test_the_training_is_shown_where_there_was_one(sweep: list[plan.Cell]) -> None:
     assert "accuracy after each" not in made().html
-    paths.HISTORY.write_text(HISTORY_HEAD + "1,2.0,0.5,2.0,0.6\n2,1.0,0.8,1.0,0.9\n")
+    paths.LATEST.history.write_text(HISTORY_HEAD + "1,2.0,0.5,2.0,0.6\n2,1.0,0.8,1.0,0.9\n")
     shown = [image["alt"] for image in made().images if "accuracy after each of 2 epochs" in image["alt"]]
     assert len(shown) == 1
     assert "0.900 on the test split" in shown[0]

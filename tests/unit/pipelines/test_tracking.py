@@ -39,8 +39,8 @@ def database(tmp_path_factory) -> client.Tracking:
 def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).uniform(-0.5, 0.5, (9, 4, 4, 1)).astype(np.float32)
-    Dataset(x, np.arange(9) % 3, x, np.arange(9) % 3).save(paths.DATA)
-    paths.DATA_CARD.write_text("{}")
+    Dataset(x, np.arange(9) % 3, x, np.arange(9) % 3).save(paths.LATEST.data)
+    paths.LATEST.data_card.write_text("{}")
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_failed_cell_is_a_failed_run_with_its_reason(database, parent):
 def test_more_counterfactuals_than_mlflow_takes_at_once(database, parent):
     n = 2 * client.BATCH_SIZE + 1
     x = np.zeros((n, 4, 4, 1), np.float32)
-    Dataset(x, np.arange(n) % 2, x, np.arange(n) % 2).save(paths.DATA)
+    Dataset(x, np.arange(n) % 2, x, np.arange(n) % 2).save(paths.LATEST.data)
     run = child(database, parent, made(1, tuple(range(n)), n * [True], list(range(n))))
     history = database.client.get_metric_history(run.info.run_id, "per_instance/l1")
     assert sorted(point.step for point in history) == list(range(n))

@@ -18,7 +18,7 @@ def repository(tmp_path, monkeypatch):
     """A folder with prepared data of two classes, told apart by their only feature."""
     monkeypatch.chdir(tmp_path)
     x = np.linspace(-0.5, 0.5, 40, dtype=np.float32)[:, np.newaxis]
-    Dataset(x, (x[:, 0] > 0).astype(int), x, (x[:, 0] > 0).astype(int)).save(paths.DATA)
+    Dataset(x, (x[:, 0] > 0).astype(int), x, (x[:, 0] > 0).astype(int)).save(paths.LATEST.data)
 
 
 def trained(threshold: float, **section) -> None:
@@ -34,7 +34,7 @@ def trained(threshold: float, **section) -> None:
 def test_a_model_is_fed_inputs_in_its_own_bounds(repository, capsys):
     trained(0.5, bounds=[0, 1])
     assert "test accuracy 1.0000" in capsys.readouterr().out
-    kept = keras.saving.load_model(paths.MODEL)
+    kept = keras.saving.load_model(paths.LATEST.model)
     np.testing.assert_allclose(kept(np.array([[-0.5], [0.0], [0.5]])), [[0], [0.5], [1]], atol=1e-6)
 
 
@@ -48,7 +48,7 @@ def test_a_model_that_guesses_is_explained_but_told_what_may_be_wrong(repository
 
 def test_a_model_for_the_usual_bounds_is_kept_as_it_is(repository, tmp_path):
     trained(0.0, bounds=[-0.5, 0.5])
-    assert paths.MODEL.read_bytes() == (tmp_path / "mine.keras").read_bytes()
+    assert paths.LATEST.model.read_bytes() == (tmp_path / "mine.keras").read_bytes()
 
 
 @pytest.mark.parametrize(

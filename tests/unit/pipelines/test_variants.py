@@ -66,7 +66,7 @@ def test_what_variants_have_in_common_is_there_once(repository):
     chosen = sweep({"judges.seed": 1}, {"judges.seed": 2}, {"judges.seed": 3})
     first, second, third = (trained(variant, chosen) for variant in chosen.variants)
     assert first == paths.LATEST
-    assert second.data == third.data == paths.DATA and second.model == third.model == paths.MODEL
+    assert second.data == third.data == paths.LATEST.data and second.model == third.model == paths.LATEST.model
     assert len({first.judges_folder, second.judges_folder, third.judges_folder}) == 3
 
 
@@ -99,7 +99,7 @@ def test_a_sweep_without_variants_has_nothing_of_its_own(repository):
 def test_each_variant_has_the_files_that_its_places_name(repository):
     run(chosen := sweep({"data.path": "data.npz"}, {"data.path": "other.npz"}))
     other = trained(chosen.variants[1], chosen)
-    assert Dataset.load(other.data).y_test.sum() > Dataset.load(paths.DATA).y_test.sum()
+    assert Dataset.load(other.data).y_test.sum() > Dataset.load(paths.LATEST.data).y_test.sum()
     for name in ("data_card", "model", "metrics", "history", "confusion", "autoencoders", "oracle", "judges_metrics"):
         assert getattr(other, name).is_file()
     index = json.loads((paths.VARIANTS / "index.json").read_text())
@@ -112,7 +112,7 @@ def test_the_judges_of_a_variant_are_those_that_its_own_stage_would_have_made(re
     apart = trained(chosen.variants[1], chosen)
     schema.write(sweep({"judges.seed": 2}))
     judges.main()
-    for made, of_stage in ((apart.autoencoders, paths.AUTOENCODERS), (apart.oracle, paths.ORACLE)):
+    for made, of_stage in ((apart.autoencoders, paths.LATEST.autoencoders), (apart.oracle, paths.LATEST.oracle)):
         assert models.sha256(made) == models.sha256(of_stage)
 
 
