@@ -1,12 +1,12 @@
-# What can be done here; `make` alone lists it.
+# `make` lists the targets.
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 ENV := .venv/.complete
 SERVICES_ENV := .venv/.services
-# the extras that only some sweeps, and the tests against real services, need
+# the extras for other launchers, a tracking server, and the tests with real services
 SERVICES := joblib ray slurm server services
-# the tests on Slurm and Ray
+# the tests with Slurm and Ray
 ENGINES := $(addprefix tests/services/test_,launchers.py services.py other_environment.py)
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
   --custom-compile-command "make lock"
@@ -18,63 +18,63 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-environment: $(ENV)  ## make the environment in .venv from the lock file
+environment: $(ENV)  ## create the environment in .venv from the lock file
 
-run: $(ENV)  ## make the environment, then run a sweep: ARGS="+sweep=grid" for another one
+run: $(ENV)  ## create the environment and run a sweep; ARGS="+sweep=grid" runs another one
 	$(BIN)/python -m pipelines.run $(or $(ARGS),+sweep=targets)
 
-test: $(ENV)  ## make the environment, then run the tests (the slow ones: make test-slow)
+test: $(ENV)  ## create the environment and run the tests, except the slow ones
 	$(BIN)/python -m pytest --numprocesses auto
 
-test-slow: $(ENV)  ## the tests that take minutes; with MNIST_NPZ set, those on all of MNIST too
+test-slow: $(ENV)  ## run the tests that take minutes; set MNIST_NPZ to include those on the full MNIST
 	$(BIN)/python -m pytest -m "slow and not long" --numprocesses auto
 
-test-services: test-engines test-others  ## the tests on real services: after make services
+test-services: test-engines test-others  ## run the tests with real services, after `make services`
 
-# one process has the engines, since its tests look at all that runs there
+# a separate process, because the tests of Slurm and Ray look at all running jobs
 test-engines test-others: $(SERVICES_ENV)
 	$(BIN)/python -m pytest -m "service and not long" $(TESTS)
 test-engines: TESTS = $(ENGINES)
 test-others: TESTS = tests/services $(addprefix --ignore=,$(ENGINES))
 
-services: $(SERVICES_ENV)  ## install and start what those need, on loopback: Slurm, Ray, PostgreSQL, a browser
+services: $(SERVICES_ENV)  ## install and start the services on the loopback interface: Slurm, Ray, PostgreSQL, a browser
 	$(BIN)/python -m tests.services start
 
-services-stop:  ## stop them
+services-stop:  ## stop the services
 	$(BIN)/python -m tests.services stop
 
-check: $(ENV)  ## style, types and which package may import which
+check: $(ENV)  ## check the style, the types and the imports between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-paper: $(ENV)  ## the paper's experiments, their tables and figures, compared with what is expected of them
+paper: $(ENV)  ## run the experiments of the paper and compare their results with the expected ones
 	$(BIN)/python -m pipelines.paper
 
-atlas: $(ENV)  ## the same of every test image of MNIST to every other class
+atlas: $(ENV)  ## the same for every MNIST test image and every other class
 	$(BIN)/python -m pipelines.paper atlas
 
-bench: $(ENV)  ## both methods and the peer, on the same instances, in one run
+bench: $(ENV)  ## compare the methods and the peer on the same instances
 	$(BIN)/python -m benchmarks.run
 
-lock: $(ENV)  ## choose the newest versions that pyproject.toml allows
+lock: $(ENV)  ## update the lock files to the newest versions that pyproject.toml allows
 	$(COMPILE) --extra dev --output-file requirements.lock
 	$(COMPILE) $(addprefix --extra ,$(SERVICES)) --constraints requirements.lock --output-file requirements-services.lock
 
-clean:  ## remove the environment; what runs wrote stays
+clean:  ## remove the environment, but not the results
 	rm -rf .venv .venv-peer
 
-# the exact versions of the lock file, checked by hash, with the bytecode compiled: TensorFlow then imports twice as fast
+# exact versions, verified by hash; compiled bytecode halves the import time of TensorFlow
 $(ENV): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.11 ...")'
-	@echo "making the environment in .venv, once"
+	@echo "creating the environment in .venv"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
 	@touch $@
 
-# the launchers, the server and the browser, beside what is there
+# adds the packages of the services to the environment
 $(SERVICES_ENV): requirements-services.lock $(ENV)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements-services.lock
 	@touch $@
