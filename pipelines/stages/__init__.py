@@ -1,1 +1,1 @@
-"""The DVC stages, one module per stage."""
+"""The stages of dvc.yaml, one module per stage."""

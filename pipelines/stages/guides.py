@@ -1,7 +1,7 @@
-"""Stage `guides`: the models that methods may use while they search.   python -m pipelines.stages.guides
+"""Stage `guides`: train the models that a method may use while it searches.   python -m pipelines.stages.guides
 
-Writes artifacts/guides/: guide_<number>.keras, margins.npz, and metrics.json, how good they are on the test split. The
-folder has no guides where no method of the sweep uses any.
+Writes artifacts/guides/: guide_<number>.keras, margins.npz, and metrics.json with the accuracies on the test split. The
+folder has no guides if no method of the sweep uses them.
 """
 
 from __future__ import annotations
@@ -19,24 +19,19 @@ from pipelines.config.schema import Upstream
 from pipelines.terminal import console, import_tensorflow, progress, user_errors
 
 
-def main() -> None:
-    """Run the stage."""
-    make(schema.read(), paths.LATEST)
-
-
-def make(chosen: Upstream, trained: Trained) -> None:
-    """Train the guides as the parameters say, and keep them where `trained` says, beside its data."""
+def make(params: Upstream, trained: Trained) -> None:
+    """Train and save the guides."""
     measured: dict[str, float] = {}
     with replacing(trained.guides_folder) as folder:
         folder.mkdir()
-        if chosen.guides is not None:
+        if params.guides is not None:
             dataset = Dataset.load(trained.data)
             import_tensorflow()
             with progress("guides") as report:
-                guides = guide_training.train(dataset, **chosen.guides.model_dump(), progress=report)
+                guides = guide_training.train(dataset, **params.guides.model_dump(), progress=report)
             guide_training.save(guides, folder)
-            of_test = margins(guides.models, dataset.x_test, dataset.y_test) > 0
-            accuracies = dict(zip(chosen.guides.kinds, of_test.mean(axis=0).tolist(), strict=True))
+            is_correct = margins(guides.models, dataset.x_test, dataset.y_test) > 0
+            accuracies = dict(zip(params.guides.kinds, is_correct.mean(axis=0).tolist(), strict=True))
             measured = {f"{kind}_test_accuracy": value for kind, value in accuracies.items()}
             shown = ", ".join(f"{value:.4f} of {kind}" for kind, value in accuracies.items())
             console.print(f"guides: test accuracy {shown}")
@@ -45,4 +40,4 @@ def make(chosen: Upstream, trained: Trained) -> None:
 
 if __name__ == "__main__":
     with user_errors(), paths.stage_lock():
-        main()
+        make(schema.read(), paths.LATEST)

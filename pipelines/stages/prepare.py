@@ -1,6 +1,6 @@
-"""Stage `prepare`: the data set, read, checked, scaled and split.   python -m pipelines.stages.prepare
+"""Stage `prepare`: load, check, scale and split the data set.   python -m pipelines.stages.prepare
 
-Writes artifacts/data.npz (the arrays) and artifacts/data.json (what they are).
+Writes artifacts/data.npz with the arrays, and artifacts/data.json with their description.
 """
 
 from __future__ import annotations
@@ -18,40 +18,32 @@ from pipelines.config.schema import Mnist, Mnist5k, Npz, Upstream
 from pipelines.terminal import console, user_errors
 
 
-def main() -> None:
-    """Run the stage."""
-    make(schema.read(), paths.LATEST)
-
-
-def make(chosen: Upstream, trained: Trained) -> None:
-    """Make the data set that the parameters name and keep it where `trained` says.
-
-    Raises InputError for a file of the user's that is not what its option says.
-    """
-    dataset = load(chosen)
+def make(params: Upstream, trained: Trained) -> None:
+    """Prepare and save the data set. Raises InputError for an invalid file."""
+    dataset = load(params)
     dataset.save(trained.data)
     with replacing(trained.data_card) as temporary:
         temporary.write_text(json.dumps(card(dataset), indent=2) + "\n")
     sizes = (
         f"{len(dataset.x_train):,} training and {len(dataset.x_test):,} test instances of shape {dataset.input_shape}"
     )
-    console.print(f"prepare: {chosen.data.name}, {sizes}, {dataset.classes} classes", markup=False)
+    console.print(f"prepare: {params.data.name}, {sizes}, {dataset.classes} classes", markup=False)
 
 
-def load(chosen: Upstream) -> Dataset:
-    """The data set that the parameters name. Raises InputError for a file that is not what it says."""
-    match chosen.data:
+def load(params: Upstream) -> Dataset:
+    """Load the data set of the parameters. Raises InputError for an invalid file."""
+    match params.data:
         case Mnist5k(seed=seed):
             return data.mnist_5k(seed)
         case Mnist():
-            return data.mnist(chosen.paths.data)
+            return data.mnist(params.paths.data)
         case Npz(bounds=bounds):
-            path, _ = schema.user_file(chosen, "data")
+            path, _ = schema.user_file(params, "data")
             return data.npz(path, bounds)
 
 
 def card(dataset: Dataset) -> dict[str, object]:
-    """What a data set is, in a form that can be read without loading it."""
+    """The description of a data set: sizes, classes and digests."""
     arrays = dataset.sha256()
     return {
         "classes": dataset.classes,
@@ -66,4 +58,4 @@ def card(dataset: Dataset) -> dict[str, object]:
 
 if __name__ == "__main__":
     with user_errors(), paths.stage_lock():
-        main()
+        make(schema.read(), paths.LATEST)

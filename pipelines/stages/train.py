@@ -1,6 +1,6 @@
-"""Stage `train`: the classifier, trained here or read from a file.   python -m pipelines.stages.train
+"""Stage `train`: train the classifier, or load the user's.   python -m pipelines.stages.train
 
-Writes artifacts/model.keras and how good it is: metrics.json, history.csv and confusion.csv.
+Writes artifacts/model.keras, and its evaluation: metrics.json, history.csv and confusion.csv.
 """
 
 from __future__ import annotations
@@ -26,24 +26,19 @@ if TYPE_CHECKING:
     import keras
 
 
-def main() -> None:
-    """Run the stage."""
-    make(schema.read(), paths.LATEST)
+def make(params: Upstream, trained: Trained) -> None:
+    """Train or load the classifier, evaluate it, and save the results.
 
-
-def make(chosen: Upstream, trained: Trained) -> None:
-    """Train or read the classifier that the parameters name, and keep it where `trained` says, beside its data.
-
-    Raises InputError for a file of the user's that cannot be read, or does not fit the data.
+    Raises InputError if the user's file cannot be loaded or does not fit the data.
     """
     dataset = Dataset.load(trained.data)
     import_tensorflow()
     with replacing(trained.model) as temporary:
-        if isinstance(chosen.model, KerasFile):
-            model = load_user_model(chosen, chosen.model, dataset, temporary)
+        if isinstance(params.model, KerasFile):
+            model = load_user_model(params, params.model, dataset, temporary)
             history = pd.DataFrame(columns=["epoch", "loss", "accuracy", "test_loss", "test_accuracy"])
         else:
-            model, history = train(chosen, dataset)
+            model, history = train(params, dataset)
             model.save(temporary)
     probabilities = predict(model, dataset)
     measured = metrics(probabilities, dataset.y_test)
@@ -54,52 +49,52 @@ def make(chosen: Upstream, trained: Trained) -> None:
     with replacing(trained.confusion) as temporary:
         confusion = {"actual": dataset.y_test, "predicted": probabilities.argmax(axis=1)}
         pd.DataFrame(confusion).to_csv(temporary, index=False)
-    console.print(f"train: {chosen.model.name}, test accuracy {measured['test_accuracy']:.4f}")
+    console.print(f"train: {params.model.name}, test accuracy {measured['test_accuracy']:.4f}")
     baseline = np.bincount(dataset.y_test).max() / len(dataset.y_test)
-    if isinstance(chosen.model, KerasFile) and measured["test_accuracy"] <= baseline:
+    if isinstance(params.model, KerasFile) and measured["test_accuracy"] <= baseline:
         console.print(
             "train: the model is not more accurate than always predicting the most frequent class; "
             "check that model.bounds is the range of the inputs that it was trained on"
         )
 
 
-def load_user_model(chosen: Upstream, asked: KerasFile, dataset: Dataset, place: Path) -> keras.Model:
-    """Read the user's classifier and keep it at `place`, with its own classes in it, for inputs in [-0.5, 0.5].
+def load_user_model(params: Upstream, section: KerasFile, dataset: Dataset, path: Path) -> keras.Model:
+    """Load the user's classifier, adapt it to inputs in [-0.5, 0.5], and save it with its custom classes.
 
-    Raises InputError for a file that cannot be read, or does not fit the data.
+    Raises InputError if the file cannot be loaded or does not fit the data.
     """
-    path, _ = schema.user_file(chosen, "model")
-    module = schema.user_file(chosen, "module")[0].read_bytes() if asked.module_sha256 else None
+    source, _ = schema.user_file(params, "model")
+    module = schema.user_file(params, "module")[0].read_bytes() if section.module_sha256 else None
 
     def embed() -> None:
         if module is not None:
-            models.embed(place, module)
+            models.embed(path, module)
 
-    shutil.copyfile(path, place)
+    shutil.copyfile(source, path)
     embed()
-    model = models.load(place, dataset, **chosen.trust, where=str(path))
-    if asked.bounds != FEATURE_RANGE:
-        model = models.rescaled(model, asked.bounds, dataset)
-        model.save(place)
+    model = models.load(path, dataset, **params.trust, where=str(source))
+    if section.bounds != FEATURE_RANGE:
+        model = models.rescaled(model, section.bounds, dataset)
+        model.save(path)
         embed()
     return model
 
 
-def train(chosen: Upstream, dataset: Dataset) -> tuple[keras.Model, pd.DataFrame]:
-    """Train the classifier that the parameters describe; returns it and its history, one row an epoch."""
-    architecture = chosen.model.model_dump(exclude={"name"})
+def train(params: Upstream, dataset: Dataset) -> tuple[keras.Model, pd.DataFrame]:
+    """Train the classifier; returns it and its history, one row per epoch."""
+    architecture = params.model.model_dump(exclude={"name"})
     with progress("training") as report:
         return models.train(
             lambda: models.cnn(dataset.input_shape, dataset.classes, **architecture),
             dataset,
-            **chosen.training.model_dump(),
-            seed=chosen.seed,
+            **params.training.model_dump(),
+            seed=params.seed,
             progress=report,
         )
 
 
 def predict(model: keras.Model, dataset: Dataset) -> np.ndarray:
-    """The probabilities (n, classes) that the classifier gives the test split, whatever its outputs are."""
+    """The probabilities (n, classes) of the test split; the model may return probabilities or logits."""
     from cfx.classifier import Classifier
 
     classifier = Classifier(model, dataset.x_test[:1])
@@ -108,7 +103,7 @@ def predict(model: keras.Model, dataset: Dataset) -> np.ndarray:
 
 
 def metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """What DVC and MLflow compare between models: accuracy and cross-entropy (nats) on the test split."""
+    """The accuracy and the cross-entropy (nats) on the test split."""
     of_label = probabilities[np.arange(len(labels)), labels]
     return {
         "test_accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
@@ -118,4 +113,4 @@ def metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 if __name__ == "__main__":
     with user_errors(), paths.stage_lock():
-        main()
+        make(schema.read(), paths.LATEST)

@@ -1,11 +1,10 @@
-"""Stage `variants`: data, classifiers, judges and guides of a sweep over what a classifier comes from.
+"""Stage `variants`: the data, classifiers, judges and guides of a sweep with axes upstream of the search.
 
     python -m pipelines.stages.variants
 
-The stages prepare, train, judges and guides make those of one variant; this one makes what the others do not share
-with it, in artifacts/variants/ (see pipelines.cells.variants). What was ever made in this folder is kept in models/
-and not made again, so a sweep that was widened or interrupted costs what is new; DVC's run cache knows whole stages
-only.
+The stages prepare, train, judges and guides update one variant; this stage makes what the others do not share with it,
+in artifacts/variants/ (see pipelines.cells.variants). models/ keeps everything that was ever made in this folder, so
+that a sweep that is extended or interrupted only computes what is new.
 """
 
 from __future__ import annotations
@@ -36,67 +35,65 @@ _MAKERS: dict[str, Callable[[Upstream, Trained], None]] = {
 
 def main() -> None:
     """Run the stage."""
-    chosen = schema.read()
+    params = schema.read()
     import_artifacts()
-    # a sweep that does not fit one of its data sets is refused before a classifier is trained for hours
-    for variant in chosen.variants:
-        make("data", variant, chosen)
-        plan.check(chosen, *plan.prepared_data(variants.trained(variant, chosen, paths.MODELS)))
-    for variant in chosen.variants:
+    # all data sets are checked before the training
+    for variant in params.variants:
+        make("data", variant, params)
+        plan.check(params, *plan.prepared_data(variants.trained(variant, params, paths.MODELS)))
+    for variant in params.variants:
         for part in ("model", "judges", "guides"):
-            make(part, variant, chosen)
-    collect(chosen)
+            make(part, variant, params)
+    collect(params)
 
 
 def import_artifacts() -> None:
-    """Keep in models/ what `dvc pull` or `dvc checkout` has brought, as far as it is whole."""
+    """Copy complete folders from the artefact to models/, for example after `dvc pull` or `dvc checkout`."""
     index = paths.VARIANTS / variants.INDEX
-    known = json.loads(index.read_text())["files"] if index.exists() else {}
-    for name, digests in known.items():
+    files = json.loads(index.read_text())["files"] if index.exists() else {}
+    for name, digests in files.items():
         folder, kept = paths.VARIANTS / name, paths.MODELS / name
         if not kept.exists() and folder.exists() and _digests(folder) == digests:
             with replacing(kept) as temporary:
                 _link(folder, temporary)
 
 
-def make(part: str, variant: Variant, chosen: Params) -> None:
-    """Make a part (see `_MAKERS`) that a variant has of its own in models/, unless it is there."""
-    trained = variants.trained(variant, chosen, paths.MODELS)
-    place = f"{part}_folder"
-    folder = getattr(trained, place)
+def make(part: str, variant: Variant, params: Params) -> None:
+    """Make a part (a key of `_MAKERS`) of a variant in models/ if it is not shared and does not exist."""
+    trained = variants.trained(variant, params, paths.MODELS)
+    folder = getattr(trained, f"{part}_folder")
     if folder.parent != paths.MODELS or folder.exists():
         return
     console.print(f"variants: {', '.join(f'{axis}={value}' for axis, value in variant.swept.items())}", markup=False)
     with replacing(folder) as temporary:
-        _MAKERS[part](variant, replace(trained, **{place: temporary}))
+        _MAKERS[part](variant, replace(trained, **{f"{part}_folder": temporary}))
 
 
-def collect(chosen: Params) -> None:
-    """Gather what the variants of the sweep have of their own into the artefact, and nothing else."""
-    swept = [(variant.swept, variants.trained(variant, chosen).folders) for variant in chosen.variants]
-    needed = sorted({folder.name for _, folders in swept for folder in folders if folder.parent == paths.VARIANTS})
+def collect(params: Params) -> None:
+    """Write the artefact from the folders of this sweep in models/."""
+    folders = [(variant.swept, variants.trained(variant, params).folders) for variant in params.variants]
+    needed = sorted({path.name for _, all_paths in folders for path in all_paths if path.parent == paths.VARIANTS})
     with replacing(paths.VARIANTS) as folder:
         folder.mkdir()
         for name in needed:
             _link(paths.MODELS / name, folder / name)
-        places = [{"swept": values, **dict(zip(_MAKERS, map(str, folders), strict=True))} for values, folders in swept]
-        index = {"variants": places, "files": {name: _digests(folder / name) for name in needed}}
+        entries = [{"swept": swept, **dict(zip(_MAKERS, map(str, parts), strict=True))} for swept, parts in folders]
+        index = {"variants": entries, "files": {name: _digests(folder / name) for name in needed}}
         (folder / variants.INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def _digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of each file of a folder, by name."""
-
-    def digest(path: Path) -> str:
+    digests = {}
+    for path in sorted(folder.iterdir()):
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
-    return {path.name: digest(path) for path in sorted(folder.iterdir())}
 
-
-def _link(folder: Path, place: Path) -> None:
-    """Have the files of a folder at another place too, without a copy of them: nothing here changes a file."""
-    shutil.copytree(folder, place, copy_function=os.link)
+def _link(source: Path, target: Path) -> None:
+    """Copy a folder with hard links; files are never modified in place."""
+    shutil.copytree(source, target, copy_function=os.link)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""MLflow logging, synchronised with the files on disk."""
+"""MLflow runs, derived from the files on disk."""

@@ -1,7 +1,7 @@
-"""MLflow, as a projection of what is on disk: a parent run for a sweep, a child run for each of its cells.
+"""Log a sweep to MLflow: a parent run with a child run for each cell.
 
-No result is read back from it. A run that was left unfinished is removed and made again from the records, so that a
-sweep that was killed at any moment ends with the same runs as one that was not.
+No result is read from MLflow. An incomplete run is deleted and logged again from the records on disk, so that a sweep
+that was killed ends with the same runs as any other.
 """
 
 from __future__ import annotations
@@ -35,35 +35,34 @@ from pipelines.config import schema
 from pipelines.config.schema import Params
 from pipelines.tracking import address, content, view
 
-# What MLflow takes in one request, parameters and metrics together.
+# MLflow's limits: parameters and metrics per request, and characters.
 BATCH_SIZE = 1000
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000
 # Files of a run.
 TABLE, SHEET = "counterfactuals.json", "contact_sheet.png"
-# The tags by which the UI shows the first of them as a table, and a cell's pictures.
+# The tags that make the UI show the table and the images of a run.
 HAS_TABLE = {MLFLOW_LOGGED_ARTIFACTS: json.dumps([{"path": TABLE, "type": "table"}])}
 HAS_PICTURES = {MLFLOW_LOGGED_IMAGES: "True"}
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """An MLflow store and the experiment in it that holds the sweeps."""
+    """An MLflow store and the experiment that contains the sweeps."""
 
     client: MlflowClient
     experiment_id: str
     ui: str
-    """The address of its UI."""
+    """The address of the UI."""
 
 
 @cache
 def connect(uri: str, artifacts: str | None, experiment: str, ui: str) -> Tracking:
-    """Open the store, making the database and the experiment where there is none. The arguments are conf/tracking.
+    """Connect to the store, and create the database and the experiment if they do not exist.
 
-    artifacts: the folder or URI of a new experiment's files; None leaves it to the server.
-    Opened once a process. Raises InputError where the store does not answer, and for an address that holds credentials.
+    The arguments are the options in conf/tracking/. Raises InputError if the store is not reachable, an address
+    contains credentials, or the experiment was deleted.
     """
     address.check_credentials(ui)
-    # the making of a database is no news
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     with address.connection(uri, "tracking.uri"):
         client = MlflowClient(tracking_uri=uri)
@@ -74,9 +73,9 @@ def connect(uri: str, artifacts: str | None, experiment: str, ui: str) -> Tracki
 
 
 def find_cell(uri: str, run_id: str) -> str | None:
-    """The cell of a run; None where the store at `uri` has no such run, or it is a sweep's. Nothing is made.
+    """The cell ID of a run; None if the store has no such run, or if it is the run of a sweep.
 
-    Raises InputError where the store does not answer, and for an address that holds credentials.
+    Does not create a store. Raises InputError if it is not reachable or the address contains credentials.
     """
     if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
         return None
@@ -89,8 +88,8 @@ def find_cell(uri: str, run_id: str) -> str | None:
             return None
 
 
-def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str, command: str) -> Run:
-    """This sweep's run: the one that is there, or a new one with what all of its cells share."""
+def parent_run(tracking: Tracking, sweep: list[Cell], params: Params, name: str, command: str) -> Run:
+    """The run of a sweep: the existing one, or a new one with the parameters, data and model of the sweep."""
     client, identity = tracking.client, plan.sweep_id(sweep)
     for run in _runs(tracking, f"tags.`cfx.kind` = 'sweep' and tags.`cfx.sweep` = '{identity}'"):
         if "cfx.described" in run.data.tags:
@@ -99,61 +98,65 @@ def parent_run(tracking: Tracking, sweep: list[Cell], chosen: Params, name: str,
     tags = {MLFLOW_SOURCE_NAME: "pipelines.run", "cfx.kind": "sweep", "cfx.sweep": identity, "cfx.command": command}
     run = client.create_run(tracking.experiment_id, tags=tags | provenance.tags(), run_name=name)
     run_id = run.info.run_id
-    _log(tracking, run_id, content.parameters(chosen))
+    _log(tracking, run_id, content.parameters(params))
     try:
-        client.log_inputs(run_id, datasets=content.datasets(chosen))
+        client.log_inputs(run_id, datasets=content.datasets(params))
     except MlflowException:
-        # where two sweeps name the same new data set at once the server takes the first and fails the second
-        client.log_inputs(run_id, datasets=content.datasets(chosen))
+        # the server fails if another sweep logs the same new data set at the same time
+        client.log_inputs(run_id, datasets=content.datasets(params))
     client.log_artifact(run_id, str(schema.PATH))
-    if not chosen.variants:
+    if not params.variants:
         trained = paths.LATEST
         _log(tracking, run_id, {}, content.quality(trained, _now()) + content.training_metrics(trained, _now()))
         client.log_artifact(run_id, str(trained.confusion))
         client.log_artifact(run_id, str(trained.model), "model")
-    _show(tracking, run, sweep)
+    _save_view(tracking, run, sweep)
     client.set_tag(run_id, MLFLOW_RUN_NOTE, content.note(tracking.experiment_id, run_id, sweep))
     client.set_tag(run_id, "cfx.described", "yes")
     return client.get_run(run_id)
 
 
 def sync_cells(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> None:
-    """Make the child runs say what the records say: one finished run a finished cell, one failed run a failed one."""
+    """Synchronise the child runs with the store: one finished or failed run per cell."""
     logged = _children(tracking, parent)
     for cell in sweep:
         status = "FINISHED" if store.has(cell.id) else "FAILED"
-        right = [run for run in logged.get(cell.id, []) if run.info.status == status]
+        valid = [run for run in logged.get(cell.id, []) if run.info.status == status]
         for run in logged.get(cell.id, []):
-            if run not in right[:1]:
+            if run not in valid[:1]:
                 _remove(tracking, run)
-        if not right:
+        if not valid:
             log_cell(tracking, parent, cell)
 
 
 def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
-    """Make the child run of a cell from its record, finished or failed; a cell with neither has no run."""
+    """Log the child run of a finished or failed cell from its record."""
     failure = store.failure(cell.id)
-    if store.has(cell.id):
-        about = store.record(cell.id)
-    elif failure is not None:
-        about = failure
-    else:
+    record = store.record(cell.id) if store.has(cell.id) else failure
+    if record is None:
         return
     client = tracking.client
     tags = {MLFLOW_PARENT_RUN_ID: parent, MLFLOW_SOURCE_NAME: "pipelines.run", "cfx.kind": "cell", "cfx.cell": cell.id}
-    started, finished = (_milliseconds(about[key]) for key in ("started", "finished"))
-    tags["cfx.host"] = about["host"]
+    started, finished = (
+        round(datetime.fromisoformat(record[key]).timestamp() * 1000) for key in ("started", "finished")
+    )
+    tags["cfx.host"] = record["host"]
     tags |= {"cfx.error": failure["error"][:TAG_LENGTH]} if failure else HAS_TABLE | HAS_PICTURES
     run_id = client.create_run(tracking.experiment_id, started, tags, cell.name).info.run_id
+    metrics: list[Metric] = []
     if failure is None:
-        _log_result(tracking, run_id, cell, finished)
-    else:
-        _log(tracking, run_id, content.cell_parameters(cell))
+        table = store.table(cell.id, cell.upstream)
+        metrics = content.quality(cell.trained, finished) if cell.upstream else []
+        metrics += content.metrics(table, finished) + content.per_instance_metrics(table, finished)
+        _log_table(tracking, run_id, table)
+        for instance, picture in content.pictures(cell):
+            client.log_image(run_id, picture, key="counterfactual", step=instance)
+    _log(tracking, run_id, content.cell_parameters(cell), metrics)
     client.set_terminated(run_id, "FAILED" if failure else "FINISHED", finished)
 
 
 def log_results(tracking: Tracking, parent: str) -> None:
-    """Give the sweep's run the table, the measures, the contact sheet and the report of what is in the artefacts."""
+    """Log the table, the metrics, the contact sheet and the report of a sweep from the artefacts."""
     client, sweep, table = tracking.client, plan.make_cells(schema.read()), pd.read_parquet(paths.TABLE)
     if len(table):
         _log_table(tracking, parent, table)
@@ -165,7 +168,7 @@ def log_results(tracking: Tracking, parent: str) -> None:
 
 
 def run_links(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> dict[str, str]:
-    """Where the runs are in the UI: of the sweep under "sweep", and under its id of each cell that has one."""
+    """The addresses of the runs in the UI, by cell ID, and of the parent run as "sweep"."""
     runs = {cell: logged[0].info.run_id for cell, logged in _children(tracking, parent).items()}
     wanted = {cell.id: runs[cell.id] for cell in sweep if cell.id in runs} | {"sweep": parent}
     start = f"{tracking.ui}/#/experiments/{tracking.experiment_id}/runs"
@@ -173,29 +176,29 @@ def run_links(tracking: Tracking, parent: str, sweep: Iterable[Cell]) -> dict[st
 
 
 def comparison_link(tracking: Tracking, parent: str) -> str:
-    """Where the UI compares the cells of a sweep."""
+    """The address of the comparison of the cells in the UI."""
     return f"{tracking.ui}/{view.link(tracking.experiment_id, parent)}"
 
 
 def end_run(tracking: Tracking, parent: str, status: str) -> None:
-    """End the sweep's run as FINISHED, FAILED or KILLED."""
+    """Set the status of the parent run: FINISHED, FAILED or KILLED."""
     if tracking.client.get_run(parent).info.status != status:
         tracking.client.set_terminated(parent, status)
 
 
 def _create(client: MlflowClient, name: str, artifacts: str | None) -> Experiment | None:
-    place = artifacts if artifacts is None or "://" in artifacts else Path(artifacts).resolve().as_uri()
+    location = artifacts if artifacts is None or "://" in artifacts else Path(artifacts).resolve().as_uri()
     try:
-        client.create_experiment(name, place, {MLFLOW_RUN_NOTE: content.EXPERIMENT_NOTE + content.metrics_table()})
+        client.create_experiment(name, location, {MLFLOW_RUN_NOTE: content.EXPERIMENT_NOTE + content.metrics_table()})
     except MlflowException as error:
-        # another sweep was faster
+        # another sweep may create it at the same time
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     return client.get_experiment_by_name(name)
 
 
-def _show(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
-    """Give the sweep a view in MLflow's UI, in place of the oldest where there are many."""
+def _save_view(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
+    """Save a view of the sweep for MLflow's UI, and delete old views."""
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     name = f"{run.info.run_name}, {len(sweep)} cell{'s' * (len(sweep) != 1)}, {started}"
     saved = view.of_sweep(run.info.run_id, name, list(sweep[0].swept), run.info.start_time)
@@ -204,37 +207,27 @@ def _show(tracking: Tracking, run: Run, sweep: list[Cell]) -> None:
         try:
             tracking.client.delete_experiment_tag(tracking.experiment_id, tag)
         except MlflowException as error:
-            # another sweep was faster
+            # another sweep may delete it at the same time
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
 
 
-def _log_result(tracking: Tracking, run_id: str, cell: Cell, timestamp: int) -> None:
-    table = store.table(cell.id, cell.upstream)
-    classifier = content.quality(cell.trained, timestamp) if cell.upstream else []
-    measured = content.metrics(table, timestamp) + content.per_instance_metrics(table, timestamp)
-    _log(tracking, run_id, content.cell_parameters(cell), classifier + measured)
-    _log_table(tracking, run_id, table)
-    for instance, picture in content.pictures(cell):
-        tracking.client.log_image(run_id, picture, key="counterfactual", step=instance)
-
-
-def _log(tracking: Tracking, run_id: str, asked: Mapping[str, Any], metrics: Sequence[Metric] = ()) -> None:
-    """Log parameters and metrics in as few requests as MLflow takes: each is a transaction, or a way to a server."""
-    params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in asked.items()]
-    room = BATCH_SIZE - len(params)
-    tracking.client.log_batch(run_id, metrics[:room], params)
-    for first in range(room, len(metrics), BATCH_SIZE):
-        tracking.client.log_batch(run_id, metrics[first : first + BATCH_SIZE])
+def _log(tracking: Tracking, run_id: str, values: Mapping[str, Any], metrics: Sequence[Metric] = ()) -> None:
+    """Log parameters and metrics in as few requests as possible, because each is a transaction."""
+    params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in values.items()]
+    first = BATCH_SIZE - len(params)
+    tracking.client.log_batch(run_id, metrics[:first], params)
+    for start in range(first, len(metrics), BATCH_SIZE):
+        tracking.client.log_batch(run_id, metrics[start : start + BATCH_SIZE])
 
 
 def _log_table(tracking: Tracking, run_id: str, table: pd.DataFrame) -> None:
-    """Log a table as `mlflow.log_table` does, but for its tag; and that appends to one that is there."""
+    """Log a table in the format of `mlflow.log_table`, which would append to an existing table."""
     tracking.client.log_text(run_id, table.to_json(orient="split", index=False), TABLE)
 
 
 def _children(tracking: Tracking, parent: str) -> dict[str, list[Run]]:
-    """The runs of a sweep's cells, by cell."""
+    """The child runs by cell ID."""
     logged: dict[str, list[Run]] = {}
     for run in _runs(tracking, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"):
         logged.setdefault(run.data.tags["cfx.cell"], []).append(run)
@@ -243,11 +236,11 @@ def _children(tracking: Tracking, parent: str) -> dict[str, list[Run]]:
 
 def _runs(tracking: Tracking, query: str) -> list[Run]:
     runs: list[Run] = []
-    page = tracking.client.search_runs([tracking.experiment_id], query, max_results=1000)
-    runs += page
-    while page.token:
-        page = tracking.client.search_runs([tracking.experiment_id], query, max_results=1000, page_token=page.token)
+    token = None
+    while token is None or token:
+        page = tracking.client.search_runs([tracking.experiment_id], query, max_results=1000, page_token=token)
         runs += page
+        token = page.token or ""
     return runs
 
 
@@ -259,7 +252,3 @@ def _remove(tracking: Tracking, run: Run) -> None:
 
 def _now() -> int:
     return round(time.time() * 1000)
-
-
-def _milliseconds(time: str) -> int:
-    return round(datetime.fromisoformat(time).timestamp() * 1000)

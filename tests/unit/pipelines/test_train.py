@@ -28,7 +28,7 @@ def trained(threshold: float, **section) -> None:
     model.save("mine.keras")
     given = {"name": "keras", "path": "mine.keras", "sha256": None, "module_sha256": None, "safe_mode": True}
     schema.write(from_config(raw() | {"model": given | section}, {}))
-    train.main()
+    train.make(schema.read(), paths.LATEST)
 
 
 def test_a_model_is_fed_inputs_in_its_own_bounds(repository, capsys):

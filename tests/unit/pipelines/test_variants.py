@@ -58,7 +58,7 @@ def sweep(*swept: dict) -> schema.Params:
 def run(chosen: schema.Params) -> None:
     """What DVC does of a sweep but for the classifier and the judges of its first variant."""
     schema.write(chosen)
-    prepare.main()
+    prepare.make(schema.read(), paths.LATEST)
     variants.main()
 
 
