@@ -1,6 +1,4 @@
-"""What of a sweep MLflow shows: the measures that its runs are compared by, the table of every counterfactual, and the
-words that explain them. `pipelines.tracking.client` puts it into runs.
-"""
+"""The content of MLflow runs: parameters, metrics, data sets, images and descriptions. `client` logs it."""
 
 from __future__ import annotations
 
@@ -25,32 +23,31 @@ from pipelines.config.command import flatten
 from pipelines.config.schema import Params
 from pipelines.tracking import view
 
-# MLflow's image view slows down beyond about this many.
+# The number of images per run; MLflow's image view is slow with more.
 PICTURES = 10
-# A contact sheet of more than this is no longer looked at.
+# The number of images in a contact sheet.
 SHEET = 300
 
-
 EXPERIMENT_NOTE = """\
-Counterfactual instances: what is the least change that makes a classifier see another class?
+Counterfactual instances: what is the smallest change that makes a classifier predict another class?
 
-A sweep is a run with a run for each of its cells inside. **Views** above the table has a saved view of each of the last
-sweeps: its swept parameters beside what was found, sorted and plotted; the description of a sweep links to it. To look
-at cells of several sweeps at once, filter by ``tags.`cfx.kind` = 'cell'``, for example
+Each sweep is a parent run with one child run per cell. **Views** above the table contains a saved view of each of the
+latest sweeps, which shows the swept parameters next to the metrics, as a sorted table and as charts; the description of
+a sweep links to it. To compare the cells of several sweeps, filter by ``tags.`cfx.kind` = 'cell'``, for example
 ``tags.`cfx.kind` = 'cell' and params.target_class = '3' and metrics.l1 < 20``.
 
 """
 
 
 def metrics(table: pd.DataFrame, timestamp: int) -> list[Metric]:
-    """The measures of rows of counterfactuals.parquet."""
+    """The metrics of rows of counterfactuals.parquet."""
     return [Metric(name, value, timestamp, 0) for name, value in measures.values(table).items()]
 
 
 def per_instance_metrics(table: pd.DataFrame, timestamp: int) -> list[Metric]:
-    """Each counterfactual of a cell of several, as `per_instance/...`; the step is its place in the test split.
+    """The metrics `per_instance/...` of a cell with several instances; the step is the index into the test split.
 
-    A row that was not found has a runtime and nothing else, one that is unchanged has nothing.
+    Rows that were not found have a runtime only; unchanged rows have no metrics.
     """
     if len(table) == 1:
         return []
@@ -65,23 +62,23 @@ def per_instance_metrics(table: pd.DataFrame, timestamp: int) -> list[Metric]:
 
 
 def quality(trained: Trained, timestamp: int) -> list[Metric]:
-    """How good a classifier and its judges are on the test split."""
+    """The accuracy and loss of a classifier and its judges on the test split."""
     measured = json.loads(trained.metrics.read_text())
     measured |= {f"judges/{key}": value for key, value in json.loads(trained.judges_metrics.read_text()).items()}
     return [Metric(key, value, timestamp, 0) for key, value in measured.items()]
 
 
 def training_metrics(trained: Trained, timestamp: int) -> list[Metric]:
-    """How a classifier's training went; the step is the epoch."""
+    """The training history of a classifier; the step is the epoch."""
     epochs = pd.read_csv(trained.history).to_dict("records")
     names = [name for name in epochs[0] if name != "epoch"] if epochs else []
     return [Metric(f"training/{name}", row[name], timestamp, int(row["epoch"])) for row in epochs for name in names]
 
 
-def parameters(chosen: Params) -> dict[str, Any]:
-    """All parameters on one level, `training.epochs` and so on, and the values of each axis of the sweep."""
-    tree = chosen.model_dump(mode="json", exclude={"variants"})
-    for variant in chosen.variants:
+def parameters(params: Params) -> dict[str, Any]:
+    """All parameters by the names of their options, with the values of each axis of the sweep."""
+    tree = params.model_dump(mode="json", exclude={"variants"})
+    for variant in params.variants:
         for axis, value in variant.swept.items():
             values = tree["sweep"].setdefault(axis, [])
             values += [] if value in values else [value]
@@ -89,17 +86,17 @@ def parameters(chosen: Params) -> dict[str, Any]:
 
 
 def cell_parameters(cell: Cell) -> dict[str, Any]:
-    """A cell's parameters: what it is told from others by has a short name, which the compare page lists first."""
+    """The parameters of a cell; the swept and the most important ones have short names, which the UI lists first."""
     method = {**cell.search, "method": cell.method.name}
     short = {"method", *view.PARAMETERS, *cell.swept}
     return {name if name in short else f"search.{name}": value for name, value in method.items()} | cell.upstream
 
 
-def datasets(chosen: Params) -> list[DatasetInput]:
-    """The prepared data, as MLflow shows datasets; where variants share one it is there once."""
-    sources = [(variant.data.name, variants.trained(variant, chosen)) for variant in chosen.variants]
+def datasets(params: Params) -> list[DatasetInput]:
+    """The distinct data sets of a sweep as MLflow datasets."""
+    sources = [(variant.data.name, variants.trained(variant, params)) for variant in params.variants]
     cards: dict[str, tuple[str, Trained, dict[str, Any]]] = {}
-    for name, trained in sources or [(chosen.data.name, paths.LATEST)]:
+    for name, trained in sources or [(params.data.name, paths.LATEST)]:
         card = json.loads(trained.data_card.read_text())
         cards.setdefault(card["sha256"], (name, trained, card))
     return [
@@ -118,30 +115,30 @@ def datasets(chosen: Params) -> list[DatasetInput]:
 
 
 def note(experiment_id: str, run_id: str, sweep: list[Cell], picture: str | None = None) -> str:
-    """What a reader of a sweep's run is told, as Markdown. picture: a file of the run that shows the sweep."""
+    """The description of a sweep's run as Markdown. picture: the contact sheet among the files of the run."""
     swept = sweep[0].swept
     table, charts = (view.link(experiment_id, run_id, mode) for mode in ("TABLE", "CHART"))
     lines = [
-        f"Compare its {len(sweep)} cells [as a table]({table}) or [as charts]({charts}). "
-        f"Instances in each: {len(sweep[0].instances)}; swept: {', '.join(f'`{axis}`' for axis in swept) or 'nothing'}."
+        f"Compare the {len(sweep)} cells [in a table]({table}) or [in charts]({charts}). Instances per cell: "
+        f"{len(sweep[0].instances)}; swept parameters: {', '.join(f'`{axis}`' for axis in swept) or 'none'}."
     ]
     if picture:
-        # relative to the page, so that it holds wherever the UI is served
+        # a relative address is valid for any address of the UI
         lines.append(f"![contact sheet](get-artifact?path={picture}&run_uuid={run_id})")
     targets = [cell.swept.get("target_class") for cell in sweep]
     if {type(target) for target in targets} == {int, str}:
-        lines.append("The charts draw `target_class` as numbers and leave `other` out; the table and the bars have it.")
+        lines.append("The charts with `target_class` as an axis omit `other`; the table and the bar charts include it.")
     return "\n\n".join([*lines, metrics_table()])
 
 
 def metrics_table() -> str:
-    """The measures and what they mean, as Markdown."""
+    """The metrics and their meanings as a Markdown table."""
     rows = [f"| `{m.name}` | {m.meaning} | {m.statistic} of {m.over} |" for m in measures.MEASURES]
-    return "\n".join(["| metric | what it is | of several instances |", "| --- | --- | --- |", *rows]) + "\n"
+    return "\n".join(["| metric | meaning | with several instances |", "| --- | --- | --- |", *rows]) + "\n"
 
 
 def pictures(cell: Cell) -> Iterator[tuple[int, Image.Image]]:
-    """The first counterfactuals of a cell: the instance's place in the test split, and original, result, difference."""
+    """The first counterfactuals of a cell as images, each with the index of its instance in the test split."""
     result = Result.load(store.result_path(cell.id))
     for i, (instance, original) in enumerate(zip(cell.instances, _originals(cell, PICTURES), strict=False)):
         classes = _change(cell, result, i)
@@ -150,8 +147,9 @@ def pictures(cell: Cell) -> Iterator[tuple[int, Image.Image]]:
 
 
 def contact_sheet(sweep: list[Cell]) -> Image.Image:
-    """The first instances of a sweep, a row each, and what every cell made of them that has the same data."""
-    shown = [cell for cell in sweep if _card(cell) == _card(sweep[0])]
+    """An image with one row per instance and one column per cell, of the cells with the data of the first one."""
+    cards = [cell.trained.data_card.read_text() for cell in sweep]
+    shown = [cell for cell, card in zip(sweep, cards, strict=True) if card == cards[0]]
     originals = _originals(sweep[0], max(1, SHEET // len(shown)))
     axes = list(sweep[0].swept) or ["target_class"]
     columns = []
@@ -174,20 +172,16 @@ def _entry(cell: Cell, result: Result | None, i: int) -> tuple[np.ndarray | None
 
 
 def _change(cell: Cell, result: Result, i: int) -> tuple[int | str, int | str]:
-    """The class of the instance and of the counterfactual, as a person is shown them."""
+    """The names of the classes of an instance and of its counterfactual."""
     return class_name(result.original_class[i], cell.trained), class_name(result.cf_class[i], cell.trained)
 
 
 def _originals(cell: Cell, first: int) -> np.ndarray:
-    about = cell.trained.data.stat()
-    return _x_test(cell.trained.data, about.st_ino, about.st_mtime_ns)[list(cell.instances[:first])]
+    status = cell.trained.data.stat()
+    return _x_test(cell.trained.data, status.st_ino, status.st_mtime_ns)[list(cell.instances[:first])]
 
 
 @lru_cache(maxsize=1)
 def _x_test(path: Path, *version: int) -> np.ndarray:
-    """The test split, read once for all cells as long as the file does not change."""
+    """The test split, cached for one version of the file."""
     return data.read_npz(path, ("x_test",))["x_test"]
-
-
-def _card(cell: Cell) -> str:
-    return cell.trained.data_card.read_text()

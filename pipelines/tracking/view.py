@@ -1,7 +1,6 @@
-"""How a sweep opens in MLflow's UI: its swept parameters and its measures as the columns, sorted, and as charts.
+"""The saved view of a sweep in MLflow's UI: swept parameters and metrics as columns and as charts.
 
-MLflow 3.15 and later keep a view that somebody saved as a tag of the experiment, and list it under Views; these are
-such views, one a sweep. An older UI shows its own columns.
+MLflow 3.15 and later store a saved view as a tag of the experiment and list it under Views. Older versions ignore it.
 """
 
 from __future__ import annotations
@@ -11,28 +10,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 TAG = "mlflow.sharedViewState."
-# What the UI calls our views; it lets somebody save one of their own only while there are fewer than 40 in all.
+# The prefix of the views of sweeps, and how many are kept: the UI allows a user to save one only if there are < 40.
 OURS, KEPT = f"{TAG}sweep-", 20
-# The part of the UI that is for models and not for chats.
 KIND = "workflowType=machine_learning"
-# What every reader asks for first.
+# The columns of every view.
 PARAMETERS = ("target_class", "lam_init", "learning_rate")
 MEASURES = ("l1", "probability", "runtime_s", "validity")
 
 
 def tag(run_id: str) -> str:
-    """The experiment's tag that holds a sweep's view."""
+    """The tag of the experiment with the view of a sweep."""
     return OURS + run_id
 
 
 def link(experiment_id: str, run_id: str, mode: str = "TABLE") -> str:
-    """The address of the view inside the UI. mode: TABLE or CHART."""
+    """The address of a view, relative to the UI. mode: TABLE or CHART."""
     key = tag(run_id).removeprefix(TAG)
     return f"#/experiments/{experiment_id}/runs?{KIND}&viewStateShareKey={key}&compareRunsMode={mode}"
 
 
 def of_sweep(run_id: str, name: str, swept: Sequence[str], created: int) -> str:
-    """A sweep's view. swept: its axes; created: milliseconds, the newest view is listed first."""
+    """The view of a sweep as JSON. swept: its axes; created: milliseconds since the epoch."""
     parameters = [*swept, *(key for key in PARAMETERS if key not in swept)]
     columns = [f"params.`{key}`" for key in parameters] + [f"metrics.`{key}`" for key in MEASURES]
     state = {
@@ -45,7 +43,7 @@ def of_sweep(run_id: str, name: str, swept: Sequence[str], created: int) -> str:
         "datasetsFilter": [],
         "selectedColumns": columns,
         "columnOrder": columns,
-        # all runs, where a UI left to itself draws the first ten
+        # the default is the first ten runs
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": _charts(swept),
         "compareRunSections": [{"uuid": "sweep", "name": "Sweep", "display": True, "isReordered": True}],
@@ -55,7 +53,7 @@ def of_sweep(run_id: str, name: str, swept: Sequence[str], created: int) -> str:
 
 
 def old_views(tags: Mapping[str, str]) -> Iterable[str]:
-    """Which of an experiment's tags hold views of ours that are too many, the oldest."""
+    """The tags of an experiment with the views of sweeps to delete: all except the newest."""
     ours = sorted((key for key in tags if key.startswith(OURS)), key=lambda key: json.loads(tags[key])["createdAt"])
     return ours[:-KEPT]
 
@@ -65,11 +63,9 @@ def _charts(swept: Sequence[str]) -> list[dict[str, Any]]:
     if swept:
         metrics = ["l1", "probability", "runtime_s"]
         charts.append({"type": "PARALLEL", "selectedParams": list(swept), "selectedMetrics": metrics})
-    for axis in swept:
-        x, y = {"key": axis, "type": "PARAM"}, {"key": "l1", "type": "METRIC"}
-        charts.append({"type": "SCATTER", "xaxis": x, "yaxis": y})
-    x, y = {"key": "runtime_s", "type": "METRIC"}, {"key": "l1", "type": "METRIC"}
-    charts.append({"type": "SCATTER", "xaxis": x, "yaxis": y})
+    l1 = {"key": "l1", "type": "METRIC"}
+    x_axes = [*({"key": axis, "type": "PARAM"} for axis in swept), {"key": "runtime_s", "type": "METRIC"}]
+    charts += [{"type": "SCATTER", "xaxis": x, "yaxis": l1} for x in x_axes]
     charts += [{"type": "BAR", "metricKey": key} for key in MEASURES]
     common = {"metricSectionId": "sweep", "deleted": False, "isGenerated": False, "runsCountToCompare": 100}
-    return [{"uuid": f"sweep-{place}"} | common | chart for place, chart in enumerate(charts)]
+    return [{"uuid": f"sweep-{i}"} | common | chart for i, chart in enumerate(charts)]
