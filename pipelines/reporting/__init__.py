@@ -1,1 +1,1 @@
-"""Reporting: tables, figures, results with intervals, and the HTML report."""
+"""Tables, figures, results with intervals, and the HTML report."""

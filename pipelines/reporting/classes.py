@@ -1,7 +1,4 @@
-"""From class to class: how far the counterfactuals of a method are, by the class of the instance and the class wanted.
-
-A table a method, for a median over several methods would be one of whichever found more.
-"""
+"""The L1 distance of the counterfactuals of each method by original class and target class."""
 
 from __future__ import annotations
 
@@ -16,17 +13,17 @@ from pipelines.cells.plan import Cell
 
 
 class Classes(NamedTuple):
-    """A table by original class (rows) and target class (columns) for each of three values."""
+    """Three tables with one row per original class and one column per target class."""
 
     median: pd.DataFrame
-    """Of the L1 of the counterfactuals found; NaN where there is none."""
+    """The median L1 of the counterfactuals found; NaN if there are none."""
     found: pd.DataFrame
-    """How many there are."""
+    """The number of counterfactuals found."""
     searched: pd.DataFrame
-    """How many instances were searched for one: all but those that are in the target class already."""
+    """The number of instances, without those that already are in the target class."""
 
     def named(self, sweep: list[Cell]) -> Classes:
-        """The same for a reader: classes by their names, where the data has names."""
+        """The same tables with the class names of the data."""
         trained = {cell.trained for cell in sweep}
 
         def name(label: int | str) -> int | str:
@@ -36,10 +33,10 @@ class Classes(NamedTuple):
 
 
 def by_method(table: pd.DataFrame) -> dict[str, Classes]:
-    """The L1 by original class and by target class, by the method; without those that have only one class of either.
+    """The tables of each method that has several original and several target classes.
 
-    table: as `tables.of_counterfactuals` gives it. The target class is the one wanted, or the one reached where only
-    one, such as `other`, was wanted.
+    table: the result of `tables.of_counterfactuals`. If the sweep has one target class, such as `other`, the class of
+    the counterfactual takes its place.
     """
     found = {str(method): _classes(rows) for method, rows in table.groupby("method", sort=False)}
     return {method: classes for method, classes in found.items() if classes is not None}

@@ -1,8 +1,7 @@
-"""What an experiment found, as numbers with their intervals: what a paper says and what a repetition is compared by.
+"""The results of an experiment as numbers with 95 % intervals by the percentile bootstrap (Efron 1979).
 
-A sweep over the seed of the training is a repetition: its numbers are medians over the seeds, with intervals over them.
-Those of any other sweep are over its instances. Intervals hold 95 %, by the percentile bootstrap (Efron 1979). Rows
-whose instance already was in the target class are left out, and every number says how many these are.
+In a sweep over the training seed, the numbers are medians over the seeds; in any other sweep, they are statistics over
+the instances. Rows whose instance already is in the target class are excluded and counted separately.
 """
 
 from __future__ import annotations
@@ -18,47 +17,46 @@ from scipy.stats import bootstrap
 from pipelines.cells import measures
 
 REPEATED = "seed"
-# Of what no measure says: comparisons between methods, and between seeds.
+# Comparisons between methods and between seeds; see `Finding.measure`.
 RATIO, SAME_CLASS, L1_RANGE = "l1_ratio", "same_class", "l1_range"
 _RESAMPLES = 1000
 _STATISTICS = {"median": np.median, "mean": np.mean}
 
 
 class Finding(NamedTuple):
-    """A number of an experiment."""
+    """One result of an experiment."""
 
     setting: dict[str, Any]
-    """The swept values that its counterfactuals share, NaN where their method has no such hyperparameter; empty for all
-    of them."""
+    """The values of the axes that its counterfactuals share; NaN if their method does not have the hyperparameter."""
     measure: str
-    """A measure of `measures.MEASURES`; `l1_ratio`, the median of a method's L1 by that of the sweep's first method on
-    the instances for which both found one; or over seeds `same_class`, the share of pairs of classifiers for which the
-    counterfactuals of an instance have one class, and `l1_range`, the median of the greatest by the least L1 of an
-    instance."""
+    """A measure of `measures.MEASURES`; `l1_ratio`, the median of the L1 of a method divided by that of the first
+    method of the sweep, for instances where both found a counterfactual; or over seeds, `same_class`, the share of
+    pairs of classifiers whose counterfactuals of an instance have the same class, and `l1_range`, the median of the
+    greatest L1 of an instance divided by its least."""
     value: float
     low: float
     high: float
-    """The 95 % interval of the value; NaN where one value is all there is."""
+    """The limits of the interval; NaN if there is only one value."""
     n: int
-    """How many values it is over: counterfactuals, or seeds."""
+    """The number of values: counterfactuals, or seeds."""
     searched: int
-    """How many searches it speaks of."""
+    """The number of searches."""
     unchanged: int
-    """How many rows were left out, for their instance already was in the target class."""
+    """The number of rows excluded because their instance already is in the target class."""
     cells: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """Such as "method=wachter, target_class=1: l1"."""
-        # NaN is not itself
+        # without NaN, which is not equal to itself
         values = {key: value for key, value in self.setting.items() if value == value}
         return f"{', '.join(f'{key}={value}' for key, value in values.items()) or 'all'}: {self.measure}"
 
 
 def of_experiment(table: pd.DataFrame, axes: Sequence[str]) -> list[Finding]:
-    """The numbers of every point of a sweep, of every value of each of its axes, and of the whole.
+    """The results for each point of a sweep, for each value of each axis, and for the whole sweep.
 
-    table: one row a counterfactual, as `tables.of_counterfactuals` gives it; axes: the columns that were swept.
+    table: the result of `tables.of_counterfactuals`; axes: the columns of the axes.
     """
     settings = [axis for axis in axes if axis != REPEATED and table[axis].nunique(dropna=False) > 1]
     groups = dict.fromkeys([tuple(settings), *((axis,) for axis in settings), ()])
@@ -67,13 +65,13 @@ def of_experiment(table: pd.DataFrame, axes: Sequence[str]) -> list[Finding]:
     for group in groups:
         for setting, rows in _grouped(table, group):
             for finding in (*_of_setting(setting, rows, axes), *_against_first(setting, rows, axes, methods)):
-                # a method without the other axes has one point, which is all of it
+                # a method without the other axes has the same result for its only point and for the method
                 found.setdefault(finding.name, finding)
     return list(found.values())
 
 
 def frame(findings: Sequence[Finding]) -> pd.DataFrame:
-    """One row a number: setting, measure, value, low, high, n, searched, unchanged, cells."""
+    """The results as a table: setting, measure, value, low, high, n, searched, unchanged, cells."""
     rows = [finding._asdict() | {"setting": finding.name.partition(": ")[0]} for finding in findings]
     return pd.DataFrame(rows).assign(cells=[" ".join(finding.cells) for finding in findings])
 
@@ -97,7 +95,7 @@ def _of_setting(setting: dict[str, Any], rows: pd.DataFrame, axes: Sequence[str]
             statistic = np.median
         yield _finding(setting, measure.name, values.dropna().to_numpy(), statistic, rows)
     if is_repeated:
-        agreeing, ranges = _over_seeds(rows, _but(REPEATED, axes))
+        agreeing, ranges = _over_seeds(rows, _keys(REPEATED, axes))
         yield _finding(setting, SAME_CLASS, agreeing, np.mean, rows)
         yield _finding(setting, L1_RANGE, ranges, np.median, rows)
 
@@ -105,19 +103,19 @@ def _of_setting(setting: dict[str, Any], rows: pd.DataFrame, axes: Sequence[str]
 def _against_first(
     setting: dict[str, Any], rows: pd.DataFrame, axes: Sequence[str], methods: Sequence[str]
 ) -> Iterator[Finding]:
-    """How near each other method comes, as a share of the first; of two methods the setting need not name the other."""
+    """The ratio of each other method to the first; with two methods, the setting does not contain the method."""
     if "method" in setting:
         return
     found = dict(list(measures.rows(rows, "found").groupby("method")))
-    nothing = rows[:0]
+    empty = rows[:0]
     for method in methods[1:]:
-        ratios = _ratios(found.get(method, nothing), found.get(methods[0], nothing), _but("method", axes))
+        ratios = _ratios(found.get(method, empty), found.get(methods[0], empty), _keys("method", axes))
         named = setting if len(methods) == 2 else setting | {"method": method}
         yield _finding(named, RATIO, ratios, np.median, rows[rows["method"].isin([method, methods[0]])])
 
 
 def _finding(setting: dict[str, Any], measure: str, values: np.ndarray, statistic: Any, rows: pd.DataFrame) -> Finding:
-    """rows: all that the number speaks of, with those that it leaves out."""
+    """rows: all rows of the setting, including unchanged ones."""
     value, low, high = float(statistic(values)) if len(values) else np.nan, np.nan, np.nan
     if len(values) > 1:
         low = high = value
@@ -130,14 +128,14 @@ def _finding(setting: dict[str, Any], measure: str, values: np.ndarray, statisti
 
 
 def _ratios(found: pd.DataFrame, first: pd.DataFrame, key: list[str]) -> np.ndarray:
-    """L1 of a method by that of the first for what both found, at the same values of the axes that both have."""
+    """The L1 of a method divided by that of the first, for equal instances and values of the axes that both have."""
     shared = [axis for axis in key if found[axis].notna().all() and first[axis].notna().all()]
     both = first[[*shared, "l1"]].merge(found[[*shared, "l1"]], on=shared, suffixes=("_first", ""))
     return (both["l1"] / both["l1_first"]).to_numpy(float)
 
 
 def _over_seeds(rows: pd.DataFrame, key: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """For each instance: the share of pairs of seeds that agree on the class, and the greatest by the least L1."""
+    """For each instance: the share of pairs of seeds with the same class, and the ratio of greatest to least L1."""
     agreeing, ranges = [], []
     for _, found in measures.rows(rows, "found").groupby(key, dropna=False):
         if len(found) > 1:
@@ -146,6 +144,6 @@ def _over_seeds(rows: pd.DataFrame, key: list[str]) -> tuple[np.ndarray, np.ndar
     return np.array(agreeing), np.array(ranges)
 
 
-def _but(axis: str, axes: Sequence[str]) -> list[str]:
-    """What tells the counterfactuals apart that differ in one axis."""
+def _keys(axis: str, axes: Sequence[str]) -> list[str]:
+    """The columns that identify a counterfactual, without one axis."""
     return ["instance", *(other for other in axes if other != axis)]

@@ -1,7 +1,4 @@
-"""The counterfactuals that the report shows as pictures: a choice that is spread over classes and cells.
-
-Each is in the page, and as captioned PNG files in a folder beside it.
-"""
+"""The images of counterfactuals in the report, embedded in the page and as PNG files with captions."""
 
 from __future__ import annotations
 
@@ -24,70 +21,67 @@ from pipelines.cells.paths import class_name
 from pipelines.cells.plan import Cell
 from pipelines.reporting import tables
 
-# How many counterfactuals are shown with their pictures, so that the page stays one that opens at once: all of a grid
-# sweep of one instance, or every target class for an instance of each class of MNIST.
+# The maximum number of counterfactuals with images, so that the page loads quickly.
 SHOWN = 132
-# Embedded images have about this many pixels a side, steps of an evolution half as many. Smaller ones are enlarged
-# pixel by pixel, for printers blur them.
+# The approximate size of embedded images in pixels; those of an evolution have half of it. Small images are enlarged
+# without interpolation, because printers blur them.
 _SIDE = 224
 
 
 def select(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
-    """The counterfactuals shown, each as its place among the instances and its cell: by instance, then by cell.
+    """Select the counterfactuals to show, as (position of the instance, cell), sorted by instance and cell.
 
-    Instances of different original classes take turns, those that are classified right first, so that all classes are
-    there as long as there is room; of more cells than there is room for, as many are left out between each two shown.
-    Not shown is what was not changed, for the instance was in the target class already.
+    The instances alternate between the original classes, and correctly classified ones come first. If there are too
+    many cells, evenly spaced ones are selected. Unchanged instances are not shown.
     """
     collected = set(table["cell"].unique())
     finished = [cell for cell in sweep if cell.id in collected]
     if not finished:
         return []
-    rows = _right_first(table[table["cell"] == finished[0].id].reset_index(drop=True))
+    rows = _correct_first(table[table["cell"] == finished[0].id].reset_index(drop=True))
     rows = rows.assign(turn=rows.groupby("original_class").cumcount())
-    places = rows.sort_values(["turn", "original_class"]).index.tolist()
-    room = min(len(finished), max(SHOWN // rows["original_class"].nunique(), 1))
-    cells = [finished[i] for i in np.linspace(0, len(finished) - 1, room).round().astype(int)]
-    pairs = itertools.product(places[: max(SHOWN // room, 1)], cells)
+    positions = rows.sort_values(["turn", "original_class"]).index.tolist()
+    n_cells = min(len(finished), max(SHOWN // rows["original_class"].nunique(), 1))
+    cells = [finished[i] for i in np.linspace(0, len(finished) - 1, n_cells).round().astype(int)]
     unchanged = table[table["unchanged"]]
-    same = set(zip(unchanged["cell"], unchanged["instance"], strict=True))
+    excluded = set(zip(unchanged["cell"], unchanged["instance"], strict=True))
     return [
-        (place, cell)
-        for place, cell in pairs
-        if place < len(cell.instances) and (cell.id, cell.instances[place]) not in same
+        (position, cell)
+        for position, cell in itertools.product(positions[: max(SHOWN // n_cells, 1)], cells)
+        if position < len(cell.instances) and (cell.id, cell.instances[position]) not in excluded
     ]
 
 
 def render(shown: list[tuple[int, Cell]], table: pd.DataFrame, folder: Path) -> list[list[dict[str, Any]]]:
-    """The pictures and values of the counterfactuals `chosen`, by instance; writes the files into `folder`."""
+    """Write the images of the selected counterfactuals to `folder`; returns their images and values by instance."""
     folder.mkdir()
     x_test = {path: _x_test(path) for path in {cell.trained.data for _, cell in shown}}
-    made: dict[tuple[int, str], dict[str, Any]] = {}
+    rendered: dict[tuple[int, str], dict[str, Any]] = {}
     for cell in {cell.id: cell for _, cell in shown}.values():
         result, rows = _result(cell), tables.named([cell], table[table["cell"] == cell.id])
-        for place in [place for place, shown_cell in shown if shown_cell is cell]:
-            instance = x_test[cell.trained.data][cell.instances[place]]
-            made[place, cell.id] = _counterfactual(cell, result, rows.iloc[place], place, instance, folder)
+        for i in [i for i, shown_cell in shown if shown_cell is cell]:
+            instance = x_test[cell.trained.data][cell.instances[i]]
+            rendered[i, cell.id] = _counterfactual(cell, result, rows.iloc[i], i, instance, folder)
     by_instance = itertools.groupby(shown, key=lambda pair: pair[0])
-    return [[made[place, cell.id] for place, cell in pairs] for _, pairs in by_instance]
+    return [[rendered[i, cell.id] for i, cell in pairs] for _, pairs in by_instance]
 
 
 def mosaic(
     sweep: list[Cell], table: pd.DataFrame
 ) -> tuple[list[list[Image.Image | None]], list[str], list[str]] | None:
-    """An instance of each original class and its nearest counterfactual of each target class: tiles and their names.
+    """An instance of each original class and its nearest counterfactual of each target class: images, row and column
+    names.
 
-    sweep, table: of one method. The first column is the instance; what was not found is None, and a blank stands where
-    the instance is in the target class already. One instance alone has a second row, of what was changed. None where
-    only one target class was wanted, or nothing was found. Where several cells have a target class, the nearest counts;
-    of several classifiers, the first.
+    sweep, table: those of one method; if there are several classifiers, the first is used. The first column is the
+    instance. An image is None if there is no counterfactual, and blank if the instance already is in the target class.
+    A single instance has a second row with the changes. Returns None if there is one target class or nothing was found.
     """
     sweep = [cell for cell in sweep if cell.trained == sweep[0].trained]
     table = table[table["cell"].isin([cell.id for cell in sweep])]
     found = measures.rows(table, "found")
     if not len(found) or table["target_class"].nunique() < 2:
         return None
-    instances = _right_first(table).groupby("original_class")["instance"].first().head(20)
+    instances = _correct_first(table).groupby("original_class")["instance"].first().head(20)
     targets = in_order(table["target_class"])[:20]
     x_test = _x_test(sweep[0].trained.data)
     limits = sweep[0].method.feature_range
@@ -111,7 +105,7 @@ def mosaic(
 
 
 def _nearest(sweep: list[Cell], found: pd.DataFrame) -> dict[tuple[int, str], np.ndarray]:
-    """The nearest counterfactual of each instance and target class, of those found."""
+    """The nearest counterfactual of each instance and target class."""
     nearest = found.sort_values("l1", kind="stable").drop_duplicates(["instance", "target_class"])
     by_id = {cell.id: cell for cell in sweep}
     reached: dict[tuple[int, str], np.ndarray] = {}
@@ -122,37 +116,34 @@ def _nearest(sweep: list[Cell], found: pd.DataFrame) -> dict[tuple[int, str], np
     return reached
 
 
-def _right_first(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows in another order: a mistake of the classifier makes a poor example of its class."""
+def _correct_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sort the rows so that correctly classified instances come first, because they are better examples."""
     order = np.argsort((rows["label"] != rows["original_class"]).to_numpy(), kind="stable")
     return rows.iloc[order]
 
 
 def anchor(cell: Cell, instance: int) -> str:
-    """A counterfactual's name in links and file names."""
+    """The name of a counterfactual in links and file names."""
     return re.sub(r"[^\w.=+-]+", "_", f"instance={instance}_{cell.name}")
 
 
 def files(shown: list[tuple[int, Cell]]) -> dict[str, Cell]:
-    """The names of the files that `drawn` writes of the counterfactuals `chosen`, each with its cell.
-
-    Some of these files are not there: not every counterfactual has an evolution.
-    """
-    return {file: cell for place, cell in shown for file in _files(anchor(cell, cell.instances[place]))}
+    """The names of the files of the selected counterfactuals, with their cells; some have no evolution."""
+    return {file: cell for i, cell in shown for file in _files(anchor(cell, cell.instances[i]))}
 
 
 def _files(name: str) -> tuple[str, str]:
-    """The files of a counterfactual: its picture and its evolution."""
+    """The file names of the image and of the evolution."""
     return f"{name}.png", f"{name}_evolution.png"
 
 
 def _counterfactual(
-    cell: Cell, result: Result, row: pd.Series, place: int, instance: np.ndarray, folder: Path
+    cell: Cell, result: Result, row: pd.Series, i: int, instance: np.ndarray, folder: Path
 ) -> dict[str, Any]:
-    """One counterfactual: its values, its pictures for the page, and the same as files of their own."""
+    """Write the images of one counterfactual; returns its values and its images for the page."""
     values = {str(column): value for column, value in row.drop("cell").items()}
     limits = cell.method.feature_range
-    x = result.x[place]
+    x = result.x[i]
     caption = figures.caption(
         values["original_class"], values["cf_class"], values["probability"], values["l1"], values["found"]
     )
@@ -160,7 +151,7 @@ def _counterfactual(
     picture, evolution = (folder / file for file in _files(name))
     figures.counterfactual_picture(instance, x, caption, limits).save(picture)
 
-    path, steps = result.path, np.flatnonzero(result.path.row == place)
+    path, steps = result.path, np.flatnonzero(result.path.row == i)
     reached = [class_name(label, cell.trained) for label in path.cf_class[steps]]
     if len(steps):
         points = path.x[steps], path.lam[steps], path.l1[steps], reached
@@ -193,7 +184,7 @@ def _result(cell: Cell) -> Result:
 
 
 def _embedded(image: Image.Image, side: int) -> str:
-    """An image as a data URI of about `side` pixels: the very pixels of a small one, a likeness of a large one."""
+    """An image of about `side` pixels as a data URI: lossless if it is small, otherwise compressed."""
     factor = side // max(image.size)
     content = io.BytesIO()
     if factor:
@@ -206,5 +197,5 @@ def _embedded(image: Image.Image, side: int) -> str:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Content of a media type as an address that holds it."""
+    """Content of a media type as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,4 +1,4 @@
-"""What came out of a sweep, as the driver prints it: a row a cell, or, of one cell alone, a row an instance."""
+"""The results of a sweep in the terminal: one row per cell or, for a single cell, one row per instance."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ from pipelines.cells.plan import Cell
 from pipelines.reporting import tables
 from pipelines.reporting.tables import number, plain
 
-# How many rows still read well: of more the first and the last are shown.
+# The maximum number of rows; a longer table shows the first and the last ones.
 _ROWS = 40
-# What there is room for of what a cell came to.
+# The metrics of a cell, with their formats.
 _SHOWN = {"l1": ".2f", "probability": ".3f", "oracle": ".2f"}
-# Where there is no room, the text of other columns goes on in the next line.
-_WHOLE = ("instance", "found", "L1", "median L1", "L0", "probability", "oracle", "runtime")
+# The columns whose text is not wrapped.
+_NO_WRAP = ("instance", "found", "L1", "median L1", "L0", "probability", "oracle", "runtime")
 
 
 def summary(sweep: list[Cell], table: pd.DataFrame) -> Group:
-    """The table of a sweep, and below it what it does not show and where that is.
-
-    table: as `tables.of_counterfactuals` gives it.
-    """
+    """The table of a sweep and notes on what it omits. table: the result of `tables.of_counterfactuals`."""
     if len(sweep) == 1:
         heads, rows, file = *_of_instances(tables.named(sweep, table)), paths.TABLE
     else:
@@ -36,31 +33,31 @@ def summary(sweep: list[Cell], table: pd.DataFrame) -> Group:
         notes.append(f"{len(rows) - _ROWS} of {len(rows)} rows are not shown: all are in {file}")
     if len(sweep) > 1 and (left_out := measures.left_out(int(table["unchanged"].sum()))):
         notes.append(left_out)
-    return Group(_drawn(heads, rows), *map(Text, notes))
+    return Group(_table(heads, rows), *map(Text, notes))
 
 
 def _of_cells(cells: pd.DataFrame, axes: list[str]) -> tuple[list[str], list[list[str]]]:
-    """The head and a row for each cell, with the axes that vary; of one instance each, the class that was reached."""
+    """The header and the rows of a table of cells; cells of one instance include the class of the counterfactual."""
     varied = [axis for axis in axes if cells[axis].nunique(dropna=False) > 1]
     short = [axis.rpartition(".")[2] for axis in varied]
     heads = [name if short.count(name) == 1 else axis for axis, name in zip(varied, short, strict=True)]
-    is_one = bool((cells["searched"] + cells["unchanged"] == 1).all())
+    is_single = bool((cells["searched"] + cells["unchanged"] == 1).all())
     rows = []
     for row in cells.to_dict("records"):
         found = f"{row['found']}/{row['searched']}"
-        if is_one:
+        if is_single:
             found = "unchanged" if row["unchanged"] else "yes" if row["found"] else "no"
         found = "failed" if row["error"] else found
-        reached = [", ".join(row["classes"]) or "-"] if is_one else []
+        reached = [", ".join(row["classes"]) or "-"] if is_single else []
         values = [number(row[column], spec) for column, spec in _SHOWN.items()]
         runtime = number(row["runtime_s"], ",.2f", " s")
         rows.append([*(plain(row[axis]) for axis in varied), found, *reached, *values, runtime])
-    titles = [f"median {one}" if one == "L1" and not is_one else one for one in map(measures.title, _SHOWN)]
-    return [*heads, "found", *["class"] * is_one, *titles, "runtime"], rows
+    titles = [f"median {one}" if one == "L1" and not is_single else one for one in map(measures.title, _SHOWN)]
+    return [*heads, "found", *["class"] * is_single, *titles, "runtime"], rows
 
 
 def _of_instances(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """The head and a row for each counterfactual of one cell."""
+    """The header and the rows of a table of the counterfactuals of one cell."""
     rows = []
     for row in table.to_dict("records"):
         original = str(row["original_class"])
@@ -72,13 +69,13 @@ def _of_instances(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return ["instance", "target", "found", "class", "probability", "L1", "L0", "runtime"], rows
 
 
-def _drawn(heads: list[str], rows: list[list[str]]) -> Table:
+def _table(heads: list[str], rows: list[list[str]]) -> Table:
     table = Table(box=rich.box.SIMPLE, padding=0)
     for head in heads:
-        table.add_column(head, overflow="fold", no_wrap=head in _WHOLE)
+        table.add_column(head, overflow="fold", no_wrap=head in _NO_WRAP)
     half = _ROWS // 2
     shown = rows if len(rows) <= _ROWS else [*rows[:half], ["..."] * len(heads), *rows[-half:]]
     for row in shown:
-        # as text, for what stands in brackets in a name would be taken for a style
+        # not as markup, because a name may contain brackets
         table.add_row(*map(Text, row))
     return table
