@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import hydra
 import yaml
@@ -21,15 +21,33 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pydantic import Field
 
 from cfx.errors import InputError
 from pipelines.config import CONF, axes, parameters, schema
-from pipelines.config.schema import GROUP_NAMES, Launch, Params, Tracking
+from pipelines.config.schema import GROUP_NAMES, Float, Int, Params, Section
 
 # The sections of the configuration that do not change the results.
 OPERATIONAL = ("tracking", "launch", "hydra")
 # The ways to select instances, with their options in the section `instances`.
 SELECTIONS = {"index": ("index",), "range": ("range",), "per_class": ("per_class", "classes")}
+
+
+class Launch(Section):
+    """The distribution of cells over jobs."""
+
+    cells_per_job: Int = Field(ge=1)
+    gpus: Float = Field(ge=0)
+    without_gpu: Literal["fail", "cpu"]
+
+
+class Tracking(Section):
+    """The MLflow store."""
+
+    uri: str = Field(min_length=1)
+    artifacts: str | None
+    experiment: str = Field(min_length=1)
+    ui: str = Field(min_length=1)
 
 
 @dataclass(frozen=True)

@@ -103,23 +103,6 @@ class Training(Section):
     learning_rate: Float = Field(gt=0, allow_inf_nan=False)
 
 
-class Launch(Section):
-    """The distribution of cells over jobs. Not in params.yaml."""
-
-    cells_per_job: Int = Field(ge=1)
-    gpus: Float = Field(ge=0)
-    without_gpu: Literal["fail", "cpu"]
-
-
-class Tracking(Section):
-    """The MLflow store. Not in params.yaml."""
-
-    uri: str = Field(min_length=1)
-    artifacts: str | None
-    experiment: str = Field(min_length=1)
-    ui: str = Field(min_length=1)
-
-
 class Judges(Section):
     """The training of the judges."""
 
@@ -252,10 +235,9 @@ def validate(kind: type[S], raw: Any, prefix: str = "") -> S:
     except ValidationError as error:
         first = error.errors()[0]
         # the location of an error in a union contains the chosen type: the name of the option, or list[...]
-        is_option = len(first["loc"]) > 2 and first["loc"][0] in ("data", "model")
-        parts = [
-            str(part) for i, part in enumerate(first["loc"]) if not (is_option and i == 1) and "[" not in str(part)
-        ]
+        parts = [str(part) for part in first["loc"] if "[" not in str(part)]
+        if len(parts) > 2 and parts[0] in ("data", "model"):
+            del parts[1]
         reason = {"extra_forbidden": "no such option", "missing": "is missing"}.get(first["type"], first["msg"])
         reason = reason.removeprefix("Value error, ")
         if first["type"] not in ("missing", "extra_forbidden", "value_error"):
@@ -278,10 +260,8 @@ def user_file(params: Upstream, name: str) -> tuple[Path, str]:
     except OSError as error:
         raise InputError(f"{option}: {path} cannot be read ({error.strerror}); give a readable file") from error
     if expected not in (None, found):
-        raise InputError(
-            f"{option}: {path} has SHA-256 {found}, but {digest} is {expected}; "
-            f"use the matching file, or change {digest}"
-        )
+        action = f"use the matching file, or change {digest}"
+        raise InputError(f"{option}: {path} has SHA-256 {found}, but {digest} is {expected}; {action}")
     return path, found
 
 
@@ -292,9 +272,8 @@ def read() -> Params:
     except FileNotFoundError:
         raise InputError(f"{PATH}: no such file; run the command in the root of the repository") from None
     except yaml.YAMLError as error:
-        raise InputError(
-            f"{PATH}: is not valid YAML ({str(error).splitlines()[0]}); write it with `python -m pipelines.run`"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{PATH}: is not valid YAML ({reason}); write it with `python -m pipelines.run`") from error
 
 
 def write(params: Params) -> None:

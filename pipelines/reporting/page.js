@@ -1,4 +1,4 @@
-// a click on a column's head sorts its table; numbers by size, text by the alphabet, what has no value last
+// A click on a column header sorts its table: numbers by value, text alphabetically, missing values last.
 for (const head of document.querySelectorAll("thead th")) {
   const button = document.createElement("button");
   button.append(...head.childNodes);

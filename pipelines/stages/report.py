@@ -1,8 +1,8 @@
-"""Stage `report`: one page that shows what was run and what came out.   python -m pipelines.stages.report
+"""Stage `report`: the report of a sweep.   python -m pipelines.stages.report
 
-Writes artifacts/report/: index.html, which holds its pictures and asks no other file or host for anything, and beside
-it what goes into a paper: pictures/ (captioned PNG), figures/ (PDF), plots/ (the figures as PNG, which `dvc plots show`
-shows) and tables/ (CSV and LaTeX). The same artefacts, by the same code, give the same bytes: no date is in it.
+Writes artifacts/report/: index.html, a self-contained page, and the files for a paper: pictures/ (PNG with captions),
+figures/ (PDF), plots/ (the figures as PNG, for `dvc plots show`) and tables/ (CSV and LaTeX). The output is
+deterministic: the same artefacts and code give the same bytes.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from pipelines.reporting import classes, gallery, tables
 from pipelines.reporting.classes import Classes
 from pipelines.terminal import user_errors
 
-# How many rows of a table the page holds: more would keep a browser busy for seconds. The files hold them all.
+# The maximum number of rows in the page, so that it loads quickly.
 ROWS = 2000
-# The colour of text in figures on a light and on a dark ground, as in page.css.
+# The text colours for light and dark backgrounds, as in page.css.
 _LIGHT, _DARK = "#1c1e21", "#e4e6eb"
-# Fonts as TrueType, as journals ask for, and identifiers that are the same each time.
+# TrueType fonts, which journals require, and deterministic identifiers.
 _VECTOR: Any = {"pdf.fonttype": 42, "svg.hashsalt": "report"}
-# The measures that are charted against each axis.
+# The measures in the charts of each axis.
 _CHARTED = ("l1", "probability", "runtime_s")
 
 
 def main() -> None:
     """Run the stage."""
-    chosen = schema.read()
-    sweep = plan.make_cells(chosen)
+    params = schema.read()
+    sweep = plan.make_cells(params)
     trained = {cell.trained: cell.upstream for cell in sweep}
     table = tables.of_counterfactuals(sweep, pd.read_parquet(paths.TABLE))
     of_cells = tables.of_cells(sweep, table)
@@ -60,7 +60,7 @@ def main() -> None:
         tables.write(folder / "tables", sweep, of_cells, table, of_methods)
         searched = tables.named(sweep, tables.of_searched(sweep, of_cells, table))
         content = {
-            "run": run_details(chosen, sweep),
+            "run": run_details(params, sweep),
             "runs": run_links(),
             "classifiers": [classifier(one, upstream) for one, upstream in trained.items()],
             "training": training(next(iter(trained)), figures),
@@ -72,10 +72,8 @@ def main() -> None:
             "by_class": list(by_class(sweep, table, of_methods, figures)),
             "rows": len(table),
             "table": tables.named(sweep, table.head(ROWS)).to_dict("records"),
-            "first": {cell.id: gallery.anchor(cell, cell.instances[place]) for place, cell in reversed(shown)},
-            "anchors": {
-                (cell.id, cell.instances[place]): gallery.anchor(cell, cell.instances[place]) for place, cell in shown
-            },
+            "first": {cell.id: gallery.anchor(cell, cell.instances[i]) for i, cell in reversed(shown)},
+            "anchors": {(cell.id, cell.instances[i]): gallery.anchor(cell, cell.instances[i]) for i, cell in shown},
             "gallery": gallery.render(shown, table, folder / "pictures"),
         }
         files = sorted(path for kind in ("figures", "plots", "tables") for path in (folder / kind).iterdir())
@@ -85,11 +83,10 @@ def main() -> None:
             shutil.copyfile(paths.RUNS, folder / paths.RUNS.name)
 
 
-def run_details(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
-    """The data and the model with their digests, the search, the code, and how to make all of it again."""
-    # where the user's files lie on one machine is no part of what was run
-    parameters = chosen.model_dump(mode="json", exclude={"paths": True, "variants": {"__all__": {"paths"}}})
-    variants: Sequence[Upstream] = chosen.variants or [chosen]
+def run_details(params: Params, sweep: list[Cell]) -> dict[str, Any]:
+    """The data, model, methods, axes, code and versions of the run, and the command and parameters to reproduce it."""
+    parameters = params.model_dump(mode="json", exclude={"paths": True, "variants": {"__all__": {"paths"}}})
+    variants: Sequence[Upstream] = params.variants or [params]
     axes = {
         axis: [cell.shown(axis, cell.swept[axis]) for cell in sweep if cell.swept[axis] is not None]
         for axis in sweep[0].swept
@@ -102,13 +99,13 @@ def run_details(chosen: Params, sweep: list[Cell]) -> dict[str, Any]:
         "instances": sweep[0].instances,
         "versions": provenance.versions(),
         "commit": provenance.commit(),
-        "command": command_line(chosen.model_dump(mode="json")),
+        "command": command_line(params.model_dump(mode="json")),
         "parameters": yaml.safe_dump(parameters, sort_keys=False, default_flow_style=None, width=88),
     }
 
 
 def write_run_links(addresses: Mapping[str, str]) -> None:
-    """Keep where the runs are, for the report to link to."""
+    """Write the addresses of the MLflow runs for the report."""
     text = json.dumps(addresses, indent=2) + "\n"
     if not (paths.RUNS.exists() and paths.RUNS.read_text() == text):
         with replacing(paths.RUNS) as temporary:
@@ -116,13 +113,13 @@ def write_run_links(addresses: Mapping[str, str]) -> None:
 
 
 def has_run_links() -> bool:
-    """Whether the report that is there links to where the runs are."""
+    """Whether the existing report has the current addresses of the MLflow runs."""
     linked = paths.REPORT / paths.RUNS.name
     return linked.exists() and linked.read_text() == paths.RUNS.read_text()
 
 
 def run_links() -> dict[str, str]:
-    """Where MLflow's UI shows each cell's run, by cell, and the whole sweep's, as `sweep`; empty after `dvc repro`."""
+    """The addresses of the MLflow runs by cell ID, and of the parent run as `sweep`; empty after `dvc repro`."""
     if not paths.RUNS.exists():
         return {}
     addresses = json.loads(paths.RUNS.read_text())
@@ -130,7 +127,7 @@ def run_links() -> dict[str, str]:
 
 
 def classifier(trained: Trained, upstream: dict[str, Any]) -> dict[str, Any]:
-    """A classifier that is explained, its data and its judges: what they are, and what they are worth."""
+    """The description and the metrics of a classifier, its data and its judges."""
     return {
         "name": ", ".join(f"{axis}={value}" for axis, value in upstream.items()),
         "card": json.loads(trained.data_card.read_text()),
@@ -141,99 +138,96 @@ def classifier(trained: Trained, upstream: dict[str, Any]) -> dict[str, Any]:
 
 
 def training(trained: Trained, folder: Path) -> list[dict[str, str]]:
-    """What a classifier gets right on the test split, and how its training went where that was here."""
+    """The confusion matrix and, if the workflow trained the classifier, the training history."""
     confusion, history = pd.read_csv(trained.confusion), pd.read_csv(trained.history)
     actual, predicted = confusion["actual"], confusion["predicted"]
     mistakes = confusion[actual != predicted].value_counts()
-    described = (
-        f"Confusion matrix: {(actual == predicted).sum()} of {len(confusion)} test examples are classified right"
-    )
+    alt = f"Confusion matrix: {(actual == predicted).sum()} of {len(confusion)} test instances are classified correctly"
     if len(mistakes):
-        of, taken_for = (class_name(label, trained) for label in mistakes.index[0])
-        described += f"; the most common mistake is a {of} taken for a {taken_for}, {mistakes.iloc[0]} times"
+        label, prediction = (class_name(label, trained) for label in mistakes.index[0])
+        alt += f"; the most common error is {label} classified as {prediction}, {mistakes.iloc[0]} times"
     names = [class_name(label, trained) for label in range(json.loads(trained.data_card.read_text())["classes"])]
     figure = charts.confusion_figure(actual, predicted, _LIGHT, names)
-    drawn = [_figure(figure, described, folder / "confusion.pdf")]
+    figures = [_figure(figure, alt, folder / "confusion.pdf")]
     if len(history):
         last = history.iloc[-1]
-        described = (
+        alt = (
             f"Loss and accuracy after each of {len(history)} epochs; after the last, the accuracy is "
             f"{last['accuracy']:.3f} on the training split and {last['test_accuracy']:.3f} on the test split"
         )
-        drawn.append(_figure(charts.history_figure(history, _LIGHT), described, folder / "history.pdf"))
-    return drawn
+        figures.append(_figure(charts.history_figure(history, _LIGHT), alt, folder / "history.pdf"))
+    return figures
 
 
 def headline(of_cells: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
-    """The whole sweep in a few numbers: of the instances searched for how many one was found, and how good they are."""
+    """The main results of the whole sweep."""
     found = measures.rows(table, "found")
     return {
         "searched": int(of_cells["searched"].sum()),
         "found": len(found),
         "left_out": measures.left_out(int(of_cells["unchanged"].sum())),
         "runtime_s": of_cells["runtime_s"].sum(),
-        # a median over several methods would be one of whichever found more
+        # per method: a median over several methods would depend on how many each found
         "l1": found.groupby("method", sort=False)["l1"].median().to_dict() if len(found) else {},
         "probability": found["probability"].median() if len(found) else np.nan,
     }
 
 
 def comparisons(searched: pd.DataFrame, axes: list[str], folder: Path) -> Iterator[dict[str, Any]]:
-    """For each axis that varies, the share found and the measures against it, the methods beside each other."""
+    """For each axis with several values, the charts of the measures and of the share found, by method."""
     for axis in axes:
-        # a method has no place on the axis of a hyperparameter that it does not have
+        # without the methods that do not have the hyperparameter
         rows = searched.dropna(subset=axis)
         if rows[axis].nunique() < 2:
             continue
-        file, drawn = tables.file_name(axis), []
+        file, figures = tables.file_name(axis), []
         for measure in _CHARTED:
             if measure in rows and rows[measure].notna().any():
                 label = measures.title(measure)
                 medians = rows.groupby(axis)[measure].median()
-                described = (
-                    f"{label} against {axis}: the median is {medians.min():.3g} at {axis}={medians.idxmin()} and "
-                )
-                described += f"{medians.max():.3g} at {axis}={medians.idxmax()}"
+                alt = f"{label} against {axis}: the median is {medians.min():.3g} at {axis}={medians.idxmin()} and "
+                alt += f"{medians.max():.3g} at {axis}={medians.idxmax()}"
                 figure = charts.spread_figure(rows, axis, measure, label, _LIGHT)
-                drawn.append(_figure(figure, described, folder / f"{measure}_by_{file}.pdf"))
+                figures.append(_figure(figure, alt, folder / f"{measure}_by_{file}.pdf"))
         shares = rows.groupby(axis)["found"].mean()
-        described = f"Share found against {axis}: {shares.min():.1%} at {axis}={shares.idxmin()}, the least"
+        alt = f"Share found against {axis}: the minimum is {shares.min():.1%} at {axis}={shares.idxmin()}"
         figure = charts.validity_figure(rows, axis, _LIGHT)
-        drawn.append(_figure(figure, described, folder / f"found_by_{file}.pdf"))
-        yield {"axis": axis, "figures": drawn}
+        figures.append(_figure(figure, alt, folder / f"found_by_{file}.pdf"))
+        yield {"axis": axis, "figures": figures}
 
 
 def by_class(
     sweep: list[Cell], table: pd.DataFrame, of_methods: Mapping[str, Classes], folder: Path
 ) -> Iterator[dict[str, Any]]:
-    """For each method, the classes of the instances against those wanted: median L1, and examples."""
+    """For each method, examples and the median L1 by original class and target class."""
     medians = [value for one in of_methods.values() for value in one.median.to_numpy(float).ravel()]
-    full = max((value for value in medians if value > 0), default=None)
+    scale = max((value for value in medians if value > 0), default=None)
     methods = table["method"].unique().tolist()
     for method in methods:
         cells = [cell for cell in sweep if searches.name(cell.search) == method]
-        by, suffix, drawn = ("", "", []) if len(methods) == 1 else (f" by {method}", f"_{tables.file_name(method)}", [])
+        by, suffix = ("", "") if len(methods) == 1 else (f" by {method}", f"_{tables.file_name(method)}")
+        figures = []
         if examples := gallery.mosaic(cells, table[table["method"] == method]):
             names = ", ".join(dict.fromkeys(examples[1]))
-            described = f"An instance of each original class, {names}, and its counterfactuals{by}"
+            alt = f"An instance of each original class, {names}, and its counterfactuals{by}"
             figure = charts.mosaic_figure(*examples, "original class", _LIGHT)
-            drawn.append(_figure(figure, described, folder / f"examples{suffix}.pdf") | {"kind": "examples"})
+            figures.append(_figure(figure, alt, folder / f"examples{suffix}.pdf") | {"kind": "examples"})
         if method in of_methods:
             of_method = of_methods[method].named(sweep)
             median = of_method.median
-            described = f"Median L1{by} from each original class to each {median.columns.name}"
+            alt = f"Median L1{by} from each original class to each {median.columns.name}"
             values = median.to_numpy(float)
             if not np.isnan(values).all():
                 row, column = divmod(int(np.nanargmax(values)), median.shape[1])
-                described += f"; it is the greatest from {median.index[row]} to {median.columns[column]}"
-            figure = charts.class_figure(*of_method, "median L1", _LIGHT, full)
-            drawn.append(_figure(figure, described, folder / f"l1_by_class{suffix}.pdf") | {"kind": "l1_by_class"})
-        if drawn:
-            yield {"method": method, "figures": drawn}
+                alt += f"; the maximum is from {median.index[row]} to {median.columns[column]}"
+            figure = charts.class_figure(*of_method, "median L1", _LIGHT, scale)
+            figures.append(_figure(figure, alt, folder / f"l1_by_class{suffix}.pdf") | {"kind": "l1_by_class"})
+        if figures:
+            yield {"method": method, "figures": figures}
 
 
 def render(**content: Any) -> str:
-    """The page."""
+    """Render the HTML page."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1] / "reporting"),
         autoescape=True,
@@ -247,7 +241,7 @@ def render(**content: Any) -> str:
 
 
 def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:
-    """A figure drawn in light ink, as data URIs for a light and for a dark ground, and as files: PDF and PNG."""
+    """Save a figure as PDF and PNG; returns it as data URIs for light and dark backgrounds."""
     svg = io.StringIO()
     with matplotlib.rc_context(_VECTOR):
         figure.savefig(path, transparent=True, dpi=200, metadata={"CreationDate": None})

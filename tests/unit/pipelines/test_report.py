@@ -236,7 +236,7 @@ def test_a_cell_of_one_instance_shows_its_values(sweep: list[plan.Cell]) -> None
 def test_the_page_says_what_was_run_and_what_the_classifier_is_worth(usual: Path) -> None:
     html = page_of(usual).html
     said = ("mnist_5k", "wachter", "da7a", "93.75%", "97.1%", "learning_rate: 0.1, 0.01", "batch_size: 64")
-    for words in (*said, f"numpy {np.__version__}", "in no git repository"):
+    for words in (*said, f"numpy {np.__version__}", "not in a git repository"):
         assert words in html
     assert "/home/someone" not in html
 
@@ -247,7 +247,7 @@ def test_the_page_has_the_command_and_the_commit_that_make_it_again(sweep: list[
     provenance.commit.cache_clear()
     head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     html = made().html
-    assert f"git checkout {head}" in html and "with changes that were not committed" in html
+    assert f"git checkout {head}" in html and "with uncommitted changes" in html
     assert "python -m pipelines.run -m " in html
     assert "search.target_class=1,other search.learning_rate=0.1,0.01</pre>" in html
 
