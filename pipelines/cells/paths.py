@@ -17,69 +17,40 @@ ROOT = Path("artifacts")
 LOCK = Path(".stage.lock")
 
 
+class _File:
+    """The path of a file in one of the folders of `Trained`."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    def __get__(self, trained: Trained, owner: type[Trained]) -> Path:
+        return getattr(trained, self.folder) / self.name
+
+
 @dataclass(frozen=True)
 class Trained:
-    """The folders of a data set, of a classifier trained on it, and of its judges and guides."""
+    """The folders of a data set, of a classifier trained on it, and of its judges and guides, and their files."""
 
     data_folder: Path
     model_folder: Path
     judges_folder: Path
     guides_folder: Path
 
+    data = _File("data_folder", "data.npz")
+    data_card = _File("data_folder", "data.json")  # the description of the data set
+    model = _File("model_folder", "model.keras")
+    metrics = _File("model_folder", "metrics.json")  # the accuracy and loss on the test split
+    history = _File("model_folder", "history.csv")  # the training, one row per epoch
+    confusion = _File("model_folder", "confusion.csv")  # the actual and predicted class of each test instance
+    autoencoders = _File("judges_folder", "autoencoders.keras")
+    oracle = _File("judges_folder", "oracle.keras")
+    judges_metrics = _File("judges_folder", "metrics.json")  # the accuracies on the test split
+    guides_metrics = _File("guides_folder", "metrics.json")  # the accuracies on the test split
+
     @property
     def folders(self) -> tuple[Path, Path, Path, Path]:
         """The four folders."""
         return self.data_folder, self.model_folder, self.judges_folder, self.guides_folder
-
-    @property
-    def data(self) -> Path:
-        """The arrays of the data set."""
-        return self.data_folder / "data.npz"
-
-    @property
-    def data_card(self) -> Path:
-        """The description of the data set."""
-        return self.data_folder / "data.json"
-
-    @property
-    def model(self) -> Path:
-        """The classifier."""
-        return self.model_folder / "model.keras"
-
-    @property
-    def metrics(self) -> Path:
-        """The accuracy and loss of the classifier on the test split."""
-        return self.model_folder / "metrics.json"
-
-    @property
-    def history(self) -> Path:
-        """The training history, one row per epoch."""
-        return self.model_folder / "history.csv"
-
-    @property
-    def confusion(self) -> Path:
-        """The actual and predicted class of each instance of the test split."""
-        return self.model_folder / "confusion.csv"
-
-    @property
-    def autoencoders(self) -> Path:
-        """The judge with one autoencoder per class and one for all classes."""
-        return self.judges_folder / "autoencoders.keras"
-
-    @property
-    def oracle(self) -> Path:
-        """The judge that is a second classifier."""
-        return self.judges_folder / "oracle.keras"
-
-    @property
-    def judges_metrics(self) -> Path:
-        """The accuracy of the judges on the test split."""
-        return self.judges_folder / "metrics.json"
-
-    @property
-    def guides_metrics(self) -> Path:
-        """The accuracy of the guides on the test split."""
-        return self.guides_folder / "metrics.json"
 
 
 @contextmanager

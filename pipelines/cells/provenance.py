@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -102,11 +101,6 @@ def device() -> dict[str, str | None]:
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "node": os.environ.get("SLURMD_NODENAME"),
     }
-
-
-def process() -> dict[str, str | int]:
-    """The host and the ID of this process."""
-    return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
 def now() -> str:

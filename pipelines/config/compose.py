@@ -90,13 +90,17 @@ def compose(arguments: Sequence[str]) -> Request:
     if parsed is None:
         flag = next(argument for argument in arguments if argument.startswith("-"))
         raise InputError(f"{flag}: is not supported for a sweep; see python -m pipelines.run --help")
+    folder = Path(parsed.config_dir or CONF).resolve()
+    if not folder.is_dir():
+        raise InputError(f"--config-dir: {folder} is not a folder; give a folder with config files as in conf/")
     with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
         overrides = axes.parse(parsed.overrides)
         _check_groups(overrides)
         of_search = [o for o in overrides if o.key_or_group.startswith("search.") and not o.is_sweep_override()]
-        others = _search_path(parsed.config_dir)
-        others += [str(o.input_line) for o in overrides if not o.is_sweep_override() and o not in of_search]
+        others = [str(o.input_line) for o in overrides if not o.is_sweep_override() and o not in of_search]
         others += _deselected(overrides)
+        if parsed.config_dir is not None:
+            others.append(f"hydra.searchpath=[file://{folder}]")
         config = hydra.compose("config", others, return_hydra_config=True)
         # required by the resolver of `${hydra:...}`
         HydraConfig.instance().set_config(config)
@@ -150,16 +154,6 @@ def _check_unused(overrides: list[Override], params: Params) -> None:
     for override in overrides:
         if reason := reasons.get(override.key_or_group.split(".")[0]):
             raise InputError(f"{override.input_line}: has no effect, because {reason}")
-
-
-def _search_path(config_dir: str | None) -> list[str]:
-    """The override that adds the user's folder to Hydra's search path."""
-    if config_dir is None:
-        return []
-    folder = Path(config_dir).resolve()
-    if not folder.is_dir():
-        raise InputError(f"--config-dir: {folder} is not a folder; give a folder with config files as in conf/")
-    return [f"hydra.searchpath=[file://{folder}]"]
 
 
 def _deselected(overrides: list[Override]) -> list[str]:

@@ -1,10 +1,10 @@
 """Run the missing cells of a sweep as jobs of a Hydra launcher.
 
-A launcher that needs more than its YAML file has a module of its name here; the others use `local`. The interface:
+A launcher that needs more than its YAML file has a module of its name here, with this interface:
 
     check(config)         raises InputError if the launcher cannot be used on this machine
     context(config)       the context in which jobs are submitted and awaited; it leaves no job behind
-    rejection(error)      the reason if no job was accepted, None for any other error
+    rejection(error)      the reason if no job was accepted, None for any other error; optional
     is_lost_job(error)    whether the error means that a job was lost, and not that there is a bug
 """
 
@@ -15,6 +15,7 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +31,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cfx.errors import InputError
 from pipelines.cells.plan import Cell
 from pipelines.config import CONF
-from pipelines.launching import job, local
+from pipelines.launching import job
 
 
 def use_presets() -> None:
@@ -53,7 +54,8 @@ def check(launcher: str, config: DictConfig) -> None:
         spec = None
     if spec is None:
         raise InputError(f"hydra/launcher={launcher}: is not installed; run pip install '.[{launcher}]'")
-    _engine(launcher).check(config)
+    if engine := _engine(launcher):
+        engine.check(config)
 
 
 def fan_out(missing: Sequence[Cell], plan: Path, launcher: str, config: DictConfig) -> None:
@@ -70,7 +72,7 @@ def fan_out(missing: Sequence[Cell], plan: Path, launcher: str, config: DictConf
     with open_dict(config):
         config.job = {"plan": str(plan.resolve()), "folder": str(Path.cwd()), "cells": []}
     try:
-        with engine.context(config):
+        with engine.context(config) if engine else nullcontext():
             context = HydraContext(cast(ConfigLoader, _JobConfigLoader()), cast(Any, Callback()))
             plugin = Plugins.instance().instantiate_launcher(context, job.run, config)
             for done in plugin.launch([[f"job.cells={json.dumps(cells)}"] for cells in jobs], initial_job_idx=0):
@@ -78,9 +80,11 @@ def fan_out(missing: Sequence[Cell], plan: Path, launcher: str, config: DictConf
     except InputError:
         raise
     except Exception as error:
-        if reason := engine.rejection(error):
+        rejection = getattr(engine, "rejection", lambda error: None)
+        if reason := rejection(error):
             raise InputError(f"hydra/launcher={launcher}: {reason}; see conf/hydra/launcher/{launcher}.yaml") from None
-        if engine.is_lost_job(error):
+        # without a module, only joblib has worker processes to lose
+        if engine.is_lost_job(error) if engine else type(error).__module__.startswith("joblib"):
             # the second line of the message has the state of the job
             print(f"hydra/launcher={launcher}: {' '.join(str(error).strip().splitlines()[:2])}", file=sys.stderr)
         else:
@@ -97,6 +101,6 @@ class _JobConfigLoader:
         return config
 
 
-def _engine(launcher: str) -> ModuleType:
+def _engine(launcher: str) -> ModuleType | None:
     has_module = Path(__file__).with_name(f"{launcher}.py").is_file()
-    return importlib.import_module(f"pipelines.launching.{launcher}") if has_module else local
+    return importlib.import_module(f"pipelines.launching.{launcher}") if has_module else None

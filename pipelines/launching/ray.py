@@ -53,11 +53,6 @@ def context(config: DictConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def rejection(error: Exception) -> str | None:
-    """None: Ray queues the jobs that it cannot run."""
-    return None
-
-
 def is_lost_job(error: Exception) -> bool:
     """Whether the exception comes from Ray; a ConnectionError means that the cluster rejected the driver."""
     return type(error).__module__.split(".")[0] == "ray" or isinstance(error, ConnectionError)

@@ -8,7 +8,9 @@ artifacts/counterfactuals_metrics.json the metrics of the sweep for `dvc metrics
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -108,7 +110,13 @@ def _compute(batch: list[Cell], params: Params) -> None:
 
 
 def _origin(cell: Cell) -> dict[str, Any]:
-    return {"cell": cell.id, "swept": cell.swept, **provenance.origin(), **provenance.process()}
+    return {
+        "cell": cell.id,
+        "swept": cell.swept,
+        **provenance.origin(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
 
 
 def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Result]:
