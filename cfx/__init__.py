@@ -1,7 +1,7 @@
-"""Counterfactual instances: the nearest input that a classifier puts into another class.
+"""Counterfactual instances: the nearest input that a classifier assigns to another class.
 
-The names below are loaded at first use, so that a program that only reads results does not wait for TensorFlow. Beside
-them, `cfx` has the class of every method in `cfx.methods`.
+The names below and the classes of all methods in `cfx.methods` are loaded on first use, so that a program that only
+reads results does not import TensorFlow.
 """
 
 from importlib import import_module

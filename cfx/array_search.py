@@ -1,4 +1,4 @@
-"""The search by an array method: one call of its `search` for all rows, whose answer is checked before it counts."""
+"""The search with an array method: one call of its `search` for all rows, and a check of the result."""
 
 import time
 from dataclasses import replace
@@ -12,14 +12,14 @@ from cfx.problem import Problem
 from cfx.result import Outcome, no_anchors, no_path
 from cfx.rows import Rows
 
-# How far beyond the feature range an answer may lie and is clipped: other libraries round otherwise.
+# Results outside the feature range by at most this much are clipped, because other libraries round differently.
 _BEYOND = 1e-6
 
 
 def search(asked: Rows, problem: Problem, wanted: np.ndarray) -> Outcome:
-    """Search for the wanted rows (k,), given by their places: the instances of the problem.
+    """Search for the rows with the indices `wanted` (k,), which are the instances of the problem.
 
-    Raises InputError where the answer is not what a method has to give.
+    Raises InputError if the result of the method is invalid.
     """
     n, method, given = len(asked.x), cast(ArrayMethod, asked.method), 0
     x, iterations, runtime_s = asked.x.copy(), np.zeros(n, np.int32), np.zeros(n)
@@ -46,7 +46,7 @@ def search(asked: Rows, problem: Problem, wanted: np.ndarray) -> Outcome:
 
 
 def _checked(name: str, answer: object, problem: Problem) -> np.ndarray:
-    """The answer of a method as float32 inside the feature range. Raises InputError where it cannot be taken so."""
+    """The result of a method as float32 inside the feature range. Raises InputError if it is invalid."""
     try:
         given = np.asarray(answer)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""TensorFlow, imported at its first use: a configuration that only names a method must not wait for it."""
+"""TensorFlow, imported on first use, so that checking a configuration does not import it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 else:
 
     class _TensorFlow:
-        """Stands for the module."""
+        """A proxy of the module."""
 
         def __getattr__(self, name: str) -> Any:
             import tensorflow

@@ -1,8 +1,8 @@
-"""What a reader compares, as charts with axes: the classifier's worth, measures against what was swept, classes.
+"""Charts: the evaluation of a classifier, measures against swept parameters, and tables by class.
 
-Each is a figure of its own without pyplot's global state, for a light or a dark ground by the colour of its ink. Points
-and pictures are pixels in vector files too, so a chart of 100,000 counterfactuals is no larger than one of a hundred.
-Pictures of single counterfactuals are in `cfx.figures`. Needs no TensorFlow.
+Each function returns a figure without pyplot's global state; `ink` selects its colour for a light or dark background.
+Points and images are rasterised in vector files, so that the file size does not grow with the number of
+counterfactuals. Images of single counterfactuals are in `cfx.figures`. TensorFlow is not required.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from PIL import Image
 
 from cfx.palette import BLUE, MISSING, TINT, VERMILION, look
 
-_DARK = 0.6  # share of a tint from which text on it is white
-_LEGIBLE = 20  # classes up to which a matrix has room for its numbers
-_TICKS = 14  # labels up to which an axis has room for them
-_WIDE = 10.0  # a measure whose middle half spans more than this factor has a logarithmic axis
-_CHARACTER = 0.075  # inches of a label's character, about
-_TILE = 96  # pixels of a picture's longer side in a mosaic, at most
-_Z = 1.96  # of a 95 % interval
+_DARK = 0.6  # tint from which text is white
+_LEGIBLE = 20  # maximum number of classes for a matrix with numbers
+_TICKS = 14  # maximum number of tick labels of an axis
+_WIDE = 10.0  # ratio of the quartiles from which an axis is logarithmic
+_CHARACTER = 0.075  # approximate width of a character, in inches
+_TILE = 96  # maximum side of an image in a mosaic, in pixels
+_Z = 1.96  # normal quantile of a 95 % interval
 
 
 def confusion_figure(
@@ -34,14 +34,14 @@ def confusion_figure(
 ) -> Figure:
     """The confusion matrix of integer classes, coloured by the share of the actual class.
 
-    ink: the colour of text and lines. Cells are tinted, not filled, so that the figure also suits a dark ground.
-    names: what the classes are called, one each; else their numbers.
+    ink: the colour of text and lines. Cells are tinted, not filled, so that the figure also suits a dark background.
+    names: the names of the classes; by default their numbers.
     """
     names = names or range(int(max(np.max(actual), np.max(predicted))) + 1)
     classes = len(names)
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (np.asarray(actual), np.asarray(predicted)), 1)
-    # the square root lets a handful of mistakes be seen beside hundreds of hits
+    # the square root makes a few errors visible beside hundreds of correct predictions
     tint = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     texts = [str(name) for name in names]
     figure, axes = _matrix(texts, texts, ink)
@@ -73,11 +73,11 @@ def history_figure(history: pd.DataFrame, ink: str) -> Figure:
 
 
 def spread_figure(table: pd.DataFrame, axis: str, measure: str, label: str, ink: str, by: str = "method") -> Figure:
-    """A measure against a swept axis: every value as a point, and for each place the median between the quartiles.
+    """A measure against a swept axis: every value as a point, and the median and the quartiles at each axis value.
 
-    table: one row a counterfactual, with the columns `axis`, `measure` (NaN where there is none, which leaves its
-    place on the axis empty) and `by`, whose groups have the colours of their names. Numbers above 0 on the axis stand
-    at their logarithms, with their medians joined; text stands at equal distances, classes first, in order.
+    table: one row per counterfactual, with the columns `axis`, `measure` (may be NaN) and `by`, the groups, which have
+    different colours. Positive numbers have a logarithmic axis and connected medians; text has equal distances, with
+    classes first.
     """
     figure, axes, places = _against(table, axis, label, ink)
     values = table[measure].dropna()
@@ -87,7 +87,7 @@ def spread_figure(table: pd.DataFrame, axis: str, measure: str, label: str, ink:
     for name, rows, shift, width in _groups(table.dropna(subset=measure), axis, by, places):
         colour, mark = look(name)
         at = rows[axis].map(places).astype(float) + shift
-        # evenly spread, and the same each time
+        # evenly distributed and deterministic
         of_place = rows.groupby(axis)
         aside = (of_place.cumcount() * 0.618034 % 1 - 0.5) * width * (of_place[axis].transform("size") > 1)
         crowd = len(rows) / max(rows[axis].nunique(), 1)
@@ -100,7 +100,7 @@ def spread_figure(table: pd.DataFrame, axis: str, measure: str, label: str, ink:
         axes.plot(middle[0.5], mark, color=colour, markersize=5.5, markeredgecolor=ink, linestyle=joined, label=name)
     if axes.get_yscale() == "linear":
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        # what differs little, such as a probability, would be a line far above zero
+        # values with little variation, such as probabilities, would be a line far above zero
         if len(values) and values.min() < 0.5 * values.max():
             axes.set_ylim(bottom=0)
     _name_groups(figure, axis, by, ink)
@@ -108,7 +108,7 @@ def spread_figure(table: pd.DataFrame, axis: str, measure: str, label: str, ink:
 
 
 def validity_figure(table: pd.DataFrame, axis: str, ink: str, by: str = "method") -> Figure:
-    """The share of counterfactuals that were found against a swept axis, with its 95 % interval (Wilson 1927).
+    """The share of counterfactuals found against a swept axis, with its 95 % interval (Wilson 1927).
 
     table: as in `spread_figure`, with the column `found`, bool.
     """
@@ -127,7 +127,7 @@ def validity_figure(table: pd.DataFrame, axis: str, ink: str, by: str = "method"
 
 
 def wilson_interval(successes: ArrayLike, trials: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % interval of a share, (low, high) in [0, 1], by Wilson's score: right for shares near 0 and 1 too.
+    """The 95 % Wilson score interval of a share, (low, high) in [0, 1], which is also valid near 0 and 1.
 
     successes, trials: (n,), trials above 0.
     """
@@ -140,12 +140,11 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike) -> tuple[np.ndarray
 def class_figure(
     median: pd.DataFrame, found: pd.DataFrame, searched: pd.DataFrame, label: str, ink: str, full: float | None = None
 ) -> Figure:
-    """A measure's median for each class that the instances had (rows) and each that they were to have (columns).
+    """The median of a measure by original class (rows) and target class (columns).
 
-    median, found, searched: of one shape, with the classes as index and columns and their names as the axes' names; how
-    many were found of how many that were searched stands under each median. label: of the measure, for the bar of
-    colours that stands for numbers where there are too many classes for them. full: the median that has the full
-    colour, so that figures can be compared; else the greatest.
+    median, found, searched: tables of one shape with the classes as index and columns. The numbers found and searched
+    are below each median. label: the measure, for the colour bar that replaces numbers if there are too many classes.
+    full: the median with the full colour, for comparable figures; by default the maximum.
     """
     figure, axes = _matrix(list(map(str, median.index)), list(map(str, median.columns)), ink, side=0.48)
     values, counts, wanted = median.to_numpy(float), found.to_numpy(int), searched.to_numpy(int)
@@ -168,9 +167,9 @@ def class_figure(
 def mosaic_figure(
     tiles: Sequence[Sequence[Image.Image | None]], rows: Sequence[str], columns: Sequence[str], label: str, ink: str
 ) -> Figure:
-    """Pictures of one size in rows and columns that are named, such as classes; a cross where there is none.
+    """Images of equal size in named rows and columns, with a cross for a missing one.
 
-    label: what the rows are.
+    label: the axis label of the rows.
     """
     size = next(tile.size for line in tiles for tile in line if tile is not None)
     scale = min(1, _TILE / max(size))
@@ -196,13 +195,13 @@ def mosaic_figure(
 
 
 def in_order(names: Iterable[Hashable]) -> list[Any]:
-    """Different names in the order that a reader expects: classes by their number, then other text as it came."""
+    """The distinct names in display order: classes by number, then other text in order of appearance."""
     different = list(dict.fromkeys(names))
     return sorted(different, key=lambda name: (0, int(str(name))) if str(name).isdecimal() else (1, 0))
 
 
 def _against(table: pd.DataFrame, axis: str, label: str, ink: str) -> tuple[Figure, Axes, dict[Hashable, float]]:
-    """An empty chart with the places of the values of `axis`."""
+    """An empty chart, and the position of each value of `axis`."""
     values = table[axis].unique()
     if _is_number(table[axis]):
         values = np.sort(values)
@@ -215,7 +214,7 @@ def _against(table: pd.DataFrame, axis: str, label: str, ink: str) -> tuple[Figu
     axes = figure.add_subplot(xlabel=axis, ylabel=label)
     labelled = list(places)[:: -(-len(places) // _TICKS)]
     names = [f"{value:g}" if _is_number(table[axis]) else str(value) for value in labelled]
-    # where they have no room beside each other, names end under their places
+    # long labels are rotated
     is_slanted = sum(map(len, names)) + 2 * len(names) > 44
     slanted: dict[str, Any] = {"rotation": 30, "rotation_mode": "anchor", "ha": "right"} if is_slanted else {}
     axes.set_xticks([places[value] for value in labelled], names, parse_math=False, **slanted)
@@ -230,7 +229,7 @@ def _against(table: pd.DataFrame, axis: str, label: str, ink: str) -> tuple[Figu
 def _groups(
     table: pd.DataFrame, axis: str, by: str, places: Mapping[Hashable, float]
 ) -> Iterator[tuple[str, pd.DataFrame, float, float]]:
-    """Each group's name and rows, how far it stands beside a place, and how wide it may be there."""
+    """The name and the rows of each group, its offset from an axis position, and its width."""
     groups = list(table.groupby(by))
     beside = 1 if by == axis else max(len(groups), 1)
     room = 0.7 * _spacing(places) / beside
@@ -240,14 +239,14 @@ def _groups(
 
 
 def _name_groups(figure: Figure, axis: str, by: str, ink: str) -> None:
-    """A legend above the chart, where there are several groups and the axis does not name them."""
+    """Add a legend above the chart if there are several groups that the axis does not name."""
     (axes,) = figure.axes
     if by != axis and len(axes.get_legend_handles_labels()[1]) > 1:
         figure.legend(loc="outside upper right", ncols=3, frameon=False, labelcolor=ink, fontsize=9)
 
 
 def _in_order(grouped: pd.DataFrame, places: Mapping[Hashable, float], shift: float) -> pd.DataFrame:
-    """Rows by their value on the axis as rows by their place, from left to right."""
+    """Rows indexed by axis value as rows indexed by position, from left to right."""
     return grouped.set_axis(grouped.index.map(places).astype(float) + shift, axis=0).sort_index()
 
 

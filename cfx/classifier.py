@@ -1,9 +1,9 @@
-"""One view of every classifier: logits that can be differentiated, whatever the caller's model ends in.
+"""A uniform interface to classifiers: differentiable logits, for models that return logits or probabilities.
 
-A search needs margins that do not saturate: in float32 a softmax is exactly 1 from a margin of 17 on, and its gradient
-dies long before. So a Keras model that ends in a softmax or in one sigmoid unit is read just before that last
-operation, with the model's own variables. Where that is not possible (a `predict_fn`, a model that hides its softmax in
-a compiled function of its own) the logits are log-probabilities, which are as good until a probability rounds to 1.
+A search needs margins that do not saturate: in float32, a softmax is exactly 1 from a margin of 17, and its gradient
+vanishes earlier. Therefore, the logits of a Keras model that ends in a softmax or in one sigmoid unit are the inputs of
+this last operation. If they are not accessible (a `predict_fn`, or a softmax in a compiled function), log-probabilities
+are used, which are equivalent until a probability rounds to 1.
 """
 
 import re
@@ -20,30 +20,29 @@ from cfx.errors import InputError
 
 Outputs = Literal["auto", "probabilities", "logits"]
 
-# A probability below this counts as this, so that its logarithm is finite.
+# The minimum of a probability, so that its logarithm is finite.
 _TINY = 1e-30
-# How many numbers (64 MiB) a predict_fn is given at once when its gradient is taken.
+# The maximum size of an input of a predict_fn for numerical gradients (64 MiB).
 _NUMBERS_AT_ONCE = 2**24
 
 
 class Classifier:
-    """A Keras model or a `predict_fn` as differentiable logits (n, classes) whose softmax are its probabilities."""
+    """A Keras model or a `predict_fn` as differentiable logits (n, classes); their softmax is its probabilities."""
 
     def __init__(self, model: Callable[..., Any], x: np.ndarray, outputs: Outputs = "auto", eps: float = 1e-3) -> None:
-        """Find out what the model gives.
+        """Determine whether the model returns logits or probabilities.
 
         Args:
-            model: a Keras classifier, or a function of a float32 array (n, *shape) that gives an array (n, classes), or
-                (n,) or (n, 1) for the second of two classes. Held weakly: a compiled search does not keep it alive.
-            x: float32 (n, *shape), n >= 1, some instances to look at its outputs by.
-            outputs: "probabilities" or "logits". "auto" finds out: a last operation that is a softmax or one sigmoid
-                unit, or outputs that all sum to 1, are probabilities; outputs that cannot be probabilities are logits.
-            eps: half the step of the central differences that stand for the gradient of a `predict_fn`, in units of x.
+            model: a Keras classifier, or a function from a float32 array (n, *shape) to an array (n, classes), or to
+                (n,) or (n, 1) for the second of two classes. It is referenced weakly.
+            x: float32 (n, *shape), n >= 1, instances to test the outputs with.
+            outputs: "probabilities", "logits" or "auto". With "auto", the outputs of a softmax or of one sigmoid unit,
+                and outputs that sum to 1, are probabilities; outputs that cannot be probabilities are logits.
+            eps: half the step of the central differences for the gradient of a `predict_fn`, in units of x.
 
         Raises:
-            InputError: the model does not take x or does not run inside a graph, or what it gives is not finite, not
-                of shape (n, classes), of one class only, of several sigmoid units, or may be read both as logits and as
-                probabilities.
+            InputError: the model does not accept x or does not run inside a graph, or its outputs are not finite, not
+                of shape (n, classes), of a single class, of several sigmoid units, or ambiguous.
         """
         if outputs not in get_args(Outputs):
             raise InputError(f"outputs must be one of {', '.join(get_args(Outputs))}, got {outputs!r}")
@@ -79,24 +78,24 @@ class Classifier:
         return tf.concat([tf.zeros_like(logits), logits], axis=1) if self._is_binary else logits
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) of x (n, *shape) by the caller's own model, in float32.
+        """Probabilities (n, classes) of x (n, *shape) by the caller's model, in float32.
 
-        Raises InputError where the model gives a number that is not finite.
+        Raises InputError if the model returns a number that is not finite.
         """
         return self._as_probabilities(self._finite_outputs(x))
 
     def batched_probabilities(self, x: np.ndarray, batch_size: int) -> np.ndarray:
-        """Probabilities of any number of rows, of which the model is given `batch_size` at once."""
+        """Probabilities of any number of rows, computed in batches."""
         parts = [self.probabilities(x[at : at + batch_size]) for at in range(0, len(x), batch_size)]
         return np.concatenate([np.zeros((0, self.classes), np.float32), *parts])
 
     def logits_and_gradient(self, x: np.ndarray, weights: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (n, classes), and the gradient (n, *shape) of each row's sum of weights times logits by x, float32.
+        """Logits (n, classes), and the gradient (n, *shape) of the weighted sum of each row's logits, float32.
 
         Args:
-            x: (n, *shape), of which the model is given `batch_size` at once.
+            x: (n, *shape).
             weights: (n, classes).
-            batch_size: 1 or above.
+            batch_size: the number of rows per call of the model, 1 or above.
 
         Raises:
             InputError: the weights have another shape.
@@ -121,7 +120,7 @@ class Classifier:
             return logits, tape.gradient(weighted, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
         specs = [tf.TensorSpec([None, *shape], tf.float32) for shape in (self._shape, (self.classes,))]
-        # As a concrete function, of which TensorFlow does not count those of several models as one traced too often.
+        # A concrete function, because TensorFlow warns if the functions of several models are traced repeatedly.
         return tf.function(passes, specs, autograph=False).get_concrete_function()
 
     def _call(self, x: Any) -> Any:
@@ -129,7 +128,7 @@ class Classifier:
         return model(x, training=False) if self._is_keras else model(x)
 
     def _outputs(self, x: np.ndarray) -> np.ndarray:
-        """What the model gives for x, as an array (n, k)."""
+        """The outputs of the model for x, as an array (n, k)."""
         outputs = np.asarray(self._call(x), np.float32)
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
@@ -175,7 +174,7 @@ class Classifier:
         return np.log(np.maximum(self._as_probabilities(self._outputs(x)), _TINY))
 
     def _pull_back(self, x: np.ndarray, upstream: np.ndarray) -> np.ndarray:
-        """The gradient (n, *shape) of sum(upstream * logits) by x, by central differences over all features."""
+        """The gradient (n, *shape) of sum(upstream * logits) with respect to x, by central differences."""
         flat = x.reshape(len(x), -1)
         gradient = np.empty(flat.size, np.float32)
         at_once = max(1, _NUMBERS_AT_ONCE // (2 * flat.shape[1]))
@@ -192,11 +191,11 @@ class Classifier:
 
 
 def _check_batch(model: Callable[..., Any], x: np.ndarray) -> None:
-    """Raise InputError where x is one instance of a Keras model, and not a batch of them."""
+    """Raise InputError if x is a single instance of a Keras model and not a batch."""
     try:
         wanted = getattr(model, "input_shape", None) if isinstance(model, keras.Model) else None
     except ValueError:
-        # a model of the user's own that has not been called yet
+        # a custom model that has not been called yet
         return
     if not isinstance(wanted, tuple) or len(wanted) != x.ndim + 1:
         return
@@ -206,11 +205,11 @@ def _check_batch(model: Callable[..., Any], x: np.ndarray) -> None:
 
 
 def in_bfloat16(model: Callable[..., Any]) -> keras.Model:
-    """A copy of a Keras model that computes in bfloat16, all but its last layer. Raises InputError for other models.
+    """A copy of a Keras model that computes in bfloat16, except for its last layer. Raises InputError for other models.
 
-    Its weights are a copy too: `set_weights` brings them up to date.
+    Its weights are copies; update them with `set_weights`.
     """
-    # of keras's kinds of models, a functional one alone is a graph of operations
+    # only functional models are graphs of operations
     if isinstance(model, keras.Sequential):
         can_be_copied = type(model).call is keras.Sequential.call
     else:
@@ -229,19 +228,19 @@ def in_bfloat16(model: Callable[..., Any]) -> keras.Model:
 
 
 def _one_line(error: Exception) -> str:
-    """What an error says, without the codes by which Keras makes words bold in a terminal."""
+    """The message of an exception in one line, without Keras's terminal codes."""
     return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:300]
 
 
 def _origin(output: tf.Tensor) -> tf.Tensor:
-    """The tensor that an output in a graph only passes on."""
+    """The tensor behind identity operations."""
     while output.op.type in ("Identity", "Cast"):
         output = output.op.inputs[0]
     return output
 
 
 def _are_logits(raw: np.ndarray, last_operation: str) -> bool:
-    """Whether outputs (n, k) are logits, by the operation they come from and by their values; raises if in doubt."""
+    """Whether outputs (n, k) are logits, from the last operation and from their values; raises if it is ambiguous."""
     is_binary = raw.shape[1] == 1
     in_range = bool(np.all((raw >= 0) & (raw <= 1)))
     is_linear = last_operation in ("BiasAdd", "MatMul")
@@ -249,7 +248,7 @@ def _are_logits(raw: np.ndarray, last_operation: str) -> bool:
     if last_operation == ("Sigmoid" if is_binary else "Softmax"):
         return False
     if last_operation == "Sigmoid":
-        # whatever they are for these instances
+        # for any instances
         raise InputError(f"{raw.shape[1]} sigmoid outputs need not sum to 1, so they are no classes to choose one from")
     if is_binary and is_linear:
         return True

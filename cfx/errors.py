@@ -1,8 +1,8 @@
-"""The one exception that means "the input is wrong", so that callers can tell a user's mistake from a bug."""
+"""The exception for invalid input, which distinguishes a user's mistake from a bug."""
 
 
 class InputError(ValueError):
-    """A mistake in what the user gave: the message is one line that says what, where and what to do.
+    """Invalid input. The message is one line that states the error, its location and a remedy.
 
-    `python -m pipelines.*` turns it into that line and exit code 2; a library user sees a ValueError.
+    `python -m pipelines.*` prints this line and exits with code 2; in the library, it is a ValueError.
     """

@@ -1,7 +1,7 @@
-"""What a step of any method learns where its rows stand: the point, the nearest counterfactual so far, and the path.
+"""The evaluation of a step: the point, the nearest counterfactual so far, and the path.
 
-These are the parts of a step that all methods have in common: one forward and one gradient pass, whether x is a
-counterfactual, the one of least L1 so far, the steps taken, and that the model gives numbers.
+All methods share it: one forward and one gradient pass, the check whether x is a counterfactual, the counterfactual of
+least L1 so far, the number of steps, and the check for finite outputs.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from cfx.classifier import Classifier
 from cfx.method import StepMethod
 from cfx.point import Best, Point, Row, Scores, along, guide_slack, likeliest, target_probability
 
-# In the search a point is met within this share of tol, since the caller's model may round otherwise in another batch.
+# The share of tol within which the search accepts a point, because the model may round differently in another batch.
 _SURE = 0.999
-# Rough logits that are within so many times tol may be exact ones within tol.
+# Rough logits within this many times tol are computed again exactly.
 _ROUGH = 3
 
 
 class Met(NamedTuple):
-    """The path of the first rows, by row and place; one more slot takes what is not to be kept."""
+    """The paths of the first rows, by row and position; one more slot receives values that are not kept."""
 
     x: tf.Tensor
     """(rows * places + 1, *shape)."""
     lam: tf.Tensor
-    """(rows * places + 1,), NaN where none was met."""
+    """(rows * places + 1,), NaN if none was found."""
 
 
 def no_path(path_rows: int, places: int, shape: tuple[int, ...]) -> Met:
-    """The path of rows that have met nothing yet."""
+    """Empty paths."""
     slots = path_rows * places + 1
     return Met(tf.zeros([slots, *shape]), tf.fill([slots], np.float32(np.nan)))
 
 
 def first_best(row: Row, x: tf.Tensor, known: tf.Tensor) -> Best:
-    """The best of rows that have not taken a step: the counterfactuals x (n, *shape) where they are known (n,)."""
+    """The initial best of rows: the counterfactuals x (n, *shape) where `known` (n,) is true."""
     count = tf.shape(row.x)[:1]
     return Best(
         x,
@@ -58,11 +58,11 @@ def evaluated(
     row: Row,
     state: Any,
 ) -> Point:
-    """What is known at `state.x`, after one forward and one gradient pass."""
+    """Evaluate `state.x` with one forward and one gradient pass."""
     x = state.x
 
-    # A function of its own: in the loop TensorFlow orders the operations as it happens, and where the gradient of a
-    # pooling layer comes before the layer oneDNN does not take it: the whole step then takes two thirds longer.
+    # A separate function: in the loop, TensorFlow may order the gradient of a pooling layer before the layer, and then
+    # oneDNN is not used, which makes the whole step take two thirds longer.
     @tf.function(autograph=False, experimental_attributes={"_noinline": True})
     def passes(x: tf.Tensor) -> tuple[Scores, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -92,12 +92,12 @@ def confirmed(
     best: Best,
     is_xla: bool,
 ) -> Point:
-    """A point from rough logits, with exact ones for the rows that may be nearer counterfactuals than any so far."""
+    """A point from rough logits, with exact ones for the rows that may be nearer than their best counterfactual."""
     is_near = tf.abs(point.probability - settings.target_proba) <= _ROUGH * settings.tol
     doubtful = ~done & is_near & (point.l1 < best.l1)
 
     def exact() -> tf.Tensor:
-        # XLA compiles for one number of rows, so it gets all of them
+        # XLA requires a fixed number of rows
         if is_xla:
             return tf.where(doubtful[:, None], classifier.logits(point.x), point.scores.logits)
         rows = tf.where(doubtful)
@@ -111,7 +111,7 @@ def confirmed(
 
 
 def better(best: Best, state: Any, point: Point) -> Best:
-    """The best of rows, with this point where it is the nearest counterfactual yet."""
+    """The best of rows, replaced by this point if it is a nearer counterfactual."""
     going = ~state.done
     nearer = going & point.hit & (point.l1 < best.l1)
     return Best(
@@ -124,7 +124,7 @@ def better(best: Best, state: Any, point: Point) -> Best:
 
 
 def followed(met: Met, row: Row, state: Any, point: Point, path_rows: tf.Tensor, places: tf.Tensor) -> Met:
-    """The path, with this point where it is the first counterfactual of its row at its place."""
+    """The paths, with this point added if it is the first counterfactual of its row at its position."""
     is_followed = point.hit & ~state.done & (state.lam_step >= 0) & (row.index < path_rows)
 
     def keep() -> Met:
@@ -141,7 +141,7 @@ def followed(met: Met, row: Row, state: Any, point: Point, path_rows: tf.Tensor,
 
 
 def _judged(settings: SimpleNamespace, row: Row, scores: Scores) -> tuple[tf.Tensor, tf.Tensor]:
-    """f_t; and whether it is near enough to what is wanted, and each guide sure enough of the same class."""
+    """f_t, and whether it is within the tolerance and the margin of each guide reaches its threshold."""
     probability = tf.cast(target_probability(scores.logits, row.target), tf.float32)
     hit = tf.abs(probability - settings.target_proba) <= _SURE * settings.tol
     if scores.guides.shape[1]:

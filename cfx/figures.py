@@ -1,8 +1,7 @@
-"""A counterfactual as a picture: beside its instance, what was changed, and how it evolved over lambda.
+"""Images of counterfactuals: the instance, the counterfactual, the difference, and the evolution over lambda.
 
-A run of a thousand counterfactuals draws a thousand pictures, so they are composed of pixels with Pillow: about a
-millisecond each, every pixel of the input a square of whole pixels. Inputs are images (height, width, channels) or
-tables (features,), which are drawn as bars. Charts with axes are in `cfx.charts`. Needs no TensorFlow.
+They are composed with Pillow, which takes about a millisecond per image. Inputs are images (height, width, channels) or
+tables (features,), which are drawn as bars. Charts are in `cfx.charts`. TensorFlow is not required.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def caption(
     found: bool = True,
     unchanged: bool = False,
 ) -> str:
-    """One line such as "7 → 9, p=0.990, L1=10.7"; a row that was not found or not changed says so.
+    """A caption such as "7 → 9, p=0.990, L1=10.7", or that a counterfactual was not found or is unchanged.
 
     Classes are numbers or names.
     """
@@ -54,9 +53,9 @@ def caption(
 
 
 def input_image(x: np.ndarray, feature_range: FeatureRange = FEATURE_RANGE) -> Image.Image:
-    """An input at one pixel a pixel, black at the range's low end and white at its high end; a table as bars.
+    """An input as an image of its size, from black at the minimum to white at the maximum; a table as bars.
 
-    x: (height, width, channels), grey for one channel, in colour for three and the mean of any other number; or
+    x: (height, width, channels), grey for one channel, in colour for three, and the mean for any other number; or
     (features,). feature_range: two numbers, or two arrays that broadcast to x.
     """
     share = np.clip((x - np.asarray(feature_range[0])) / _span(feature_range), 0, 1)
@@ -71,10 +70,10 @@ def input_image(x: np.ndarray, feature_range: FeatureRange = FEATURE_RANGE) -> I
 def difference_image(
     instance: np.ndarray, counterfactual: np.ndarray, feature_range: FeatureRange = FEATURE_RANGE
 ) -> Image.Image:
-    """The signed change at one pixel a pixel: blue where lowered, white where unchanged, red where raised.
+    """The difference as an image: blue for a decrease, white for no change, red for an increase.
 
-    The limits are fixed at plus and minus the width of the range, so that pictures can be compared with each other.
-    Of several channels the one that changed most is shown: a mean would hide changes that cancel each other.
+    The colour scale covers the whole feature range, so that images are comparable. Of several channels, the one with
+    the largest change is shown, because changes may cancel in the mean.
     """
     change = np.clip((counterfactual - instance) / _span(feature_range), -1, 1)
     if change.ndim != 3:
@@ -87,9 +86,9 @@ def difference_image(
 def counterfactual_picture(
     instance: np.ndarray, counterfactual: np.ndarray, caption: str, feature_range: FeatureRange = FEATURE_RANGE
 ) -> Image.Image:
-    """Original, counterfactual and signed difference side by side, each under its title, over the caption.
+    """The original, the counterfactual and the difference with a colour bar, side by side, with titles and a caption.
 
-    instance, counterfactual: as in `input_image`. The colours of the difference stand beside it with their limits.
+    instance, counterfactual: as in `input_image`.
     """
     panels = [
         ("original", input_image(instance, feature_range)),
@@ -109,7 +108,7 @@ def evolution_strip(
     cf_class: Sequence[int | str] | np.ndarray,
     feature_range: FeatureRange = FEATURE_RANGE,
 ) -> Image.Image:
-    """The original and then the first counterfactual of each lambda in the order met, with lambda, L1 and class.
+    """The original and the first counterfactual found at each lambda, with lambda, L1 and class.
 
     counterfactuals: (k, *instance.shape); lam, l1 and cf_class have k values; k may be 0.
     """
@@ -128,7 +127,7 @@ def _span(feature_range: FeatureRange) -> np.ndarray:
 
 
 def _bars(top: np.ndarray, bottom: np.ndarray, colours: np.ndarray) -> Image.Image:
-    """A bar a feature from `bottom` to `top`, as shares (features,) of the height; colours: (features, 4) in [0, 1]."""
+    """One bar per feature from `bottom` to `top`, (features,) shares of the height; colours: (features, 4)."""
     rows = max(_BAR_ROWS, _BAR * top.size // 3)
     height = (np.arange(rows)[::-1, None] + 0.5) / rows
     filled = (height < top) & (height > bottom)
@@ -139,7 +138,7 @@ def _bars(top: np.ndarray, bottom: np.ndarray, colours: np.ndarray) -> Image.Ima
 
 
 def _tile(image: Image.Image, side: int, above: Sequence[str] = (), below: Sequence[str] = ()) -> Image.Image:
-    """An image at about `side` pixels in a thin frame, between lines of text."""
+    """An image of about `side` pixels with a thin frame and lines of text above and below."""
     factor = round(side / max(image.size))
     if factor >= 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
@@ -159,7 +158,7 @@ def _tile(image: Image.Image, side: int, above: Sequence[str] = (), below: Seque
 
 
 def _colour_bar(height: int, feature_range: FeatureRange) -> Image.Image:
-    """The colours of a difference from its lowest to its highest, as tall as a panel without its title."""
+    """The colour bar of a difference, with the height of a panel without its title."""
     span = _span(feature_range)
     limit = f"{span:g}" if span.ndim == 0 else "range"
     labels = [f"+{limit}", "0", f"\N{MINUS SIGN}{limit}"]
@@ -184,7 +183,7 @@ def _side_by_side(tiles: Sequence[Image.Image]) -> Image.Image:
 
 
 def _on_ground(lines: Sequence[Image.Image]) -> Image.Image:
-    """Lines from top to bottom, with a margin round them."""
+    """Images below each other, with a margin."""
     width = max(line.width for line in lines)
     whole = Image.new("RGB", (width + 2 * _GAP, sum(line.height + _GAP for line in lines) + _GAP), _GROUND)
     top = _GAP
@@ -219,11 +218,11 @@ def contact_sheet(
     columns: Sequence[tuple[Sequence[str], Sequence[tuple[np.ndarray | None, Sequence[str]]]]],
     feature_range: FeatureRange = FEATURE_RANGE,
 ) -> Image.Image:
-    """Instances, a row each, and beside them their counterfactuals from many searches, a column each.
+    """An image with one row per instance and one column per search.
 
-    instances: (rows, *shape). axes: what the searches differ in. columns: for each search its value on each axis, and
-    for each instance the counterfactual, or None where there is none, with two lines of text about it. After twelve
-    columns the sheet goes on below, with the instances once more.
+    instances: (rows, *shape). axes: the names of the swept parameters. columns: for each search, the values of the
+    parameters, and for each instance the counterfactual or None, with two lines of text. After twelve columns, the
+    sheet continues below, and the instances are repeated.
     """
     blank = Image.new("L", input_image(instances[0], feature_range).size, "white")
     first = [_tile(input_image(x, feature_range), _STEP, below=["original", ""]) for x in instances]
@@ -247,7 +246,7 @@ def _heading(lines: Sequence[str]) -> Image.Image:
 
 
 def _stack(tiles: Sequence[Image.Image]) -> Image.Image:
-    """Tiles below each other, each in the middle."""
+    """Images below each other, centred."""
     width = max(tile.width for tile in tiles)
     column = Image.new("RGB", (width, sum(tile.height + _GAP for tile in tiles) - _GAP), _GROUND)
     top = 0

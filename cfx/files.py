@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes of files and folders."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a place to write a file or make a folder at, which is renamed to `path` when it is complete.
+    """Yield a temporary path for a file or folder, which is renamed to `path` at the end.
 
-    An exception leaves `path` as it was. A folder that is already there is moved away first, a file is replaced.
+    An exception leaves `path` unchanged. An existing file or folder is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:

@@ -1,14 +1,13 @@
-"""What every search method has in common: the problem that it is given, and the two forms that it may take.
+"""The base classes of search methods.
 
-A method is one module with one class: a frozen dataclass whose fields are its hyperparameters, with their meaning, unit
-and range beside them, and whose functions search. It is found by the name of its module (`cfx.methods`), or lies in a
-file of the user's (`cfx.own`). It takes one of two forms:
+A method is one module with one class, a frozen dataclass whose fields are its hyperparameters. It is a module of
+`cfx.methods` or a user's file (`cfx.own`), and it has one of two forms:
 
 - `StepMethod`: pure functions on tensors with a leading row dimension, which the engine (`cfx.program`) compiles.
 - `ArrayMethod`: one function from a `cfx.problem.Problem` to counterfactuals, in numpy or any other library.
 
-The engine, not the method, decides what is found: by the caller's own model, in float32, inside the feature range. This
-module is plain data, so that a configuration can check hyperparameters without importing TensorFlow.
+The engine, not the method, decides whether a counterfactual is found: with the caller's model, in float32, inside the
+feature range. This module does not import TensorFlow, so that a configuration can be checked quickly.
 """
 
 from __future__ import annotations
@@ -34,41 +33,40 @@ TargetClass = str | int
 
 Precision = Literal["float32", "bfloat16"]
 
-# The largest whole number that a compiled search can count to.
+# The largest int32.
 _MOST = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """The problem that every method solves. Sequences give one value a row, so that one batch can hold several cells.
+    """The hyperparameters that all methods share. A sequence has one value per row.
 
-    Raises InputError where a value is outside its range. Whether a class exists, and whether a sequence has as many
-    values as there are instances, only `find_counterfactuals` can tell.
+    Raises InputError if a value is outside its range. `find_counterfactuals` checks whether the classes exist and
+    whether sequences have one value per instance.
     """
 
     name: ClassVar[str]
-    """By which it is asked for, and which the column `method` holds: the name of its module."""
+    """The name of the module, which is the option of the configuration and the value of the column `method`."""
 
     PER_ROW: ClassVar[tuple[str, ...]] = ("target_class",)
-    """The fields that may hold one value a row."""
+    """The fields that may have one value per row."""
 
     target_class: TargetClass | Sequence[TargetClass] = "other"
-    """Where the counterfactual is to lie. Text that is a number, such as "3", counts as that class."""
+    """The target class. Text that is a number, such as "3", is converted to a number."""
 
     target_proba: float = 1.0
-    """The probability f_t wanted of the target class, in (0, 1]. For `other`, f_t is that of the likeliest class
+    """The required probability f_t of the target class, in (0, 1]. For `other`, f_t is that of the most probable class
     other than the original one."""
 
     tol: float = 0.01
-    """How far f_t may be from `target_proba`, in (0, 1): a counterfactual has |f_t - target_proba| <= tol."""
+    """The tolerance, in (0, 1): a counterfactual has |f_t - target_proba| <= tol."""
 
     feature_range: tuple[ArrayLike, ArrayLike] = (-0.5, 0.5)
-    """The lowest and the highest value of a feature: two numbers, or two arrays that broadcast to an instance."""
+    """The minimum and maximum of a feature: two numbers, or two arrays that broadcast to an instance."""
 
     @property
     def guide_quantile(self) -> float:
-        """How sure each guide (`cfx.guides`) has to be of a counterfactual, as a quantile over real instances of its
-        class, in [0, 1]; at 0 the method uses no guides."""
+        """The quantile q of the guides' thresholds (`cfx.guides`), in [0, 1]; 0 if the method uses no guides."""
         return 0.0
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -77,7 +75,7 @@ class Method(ABC):
         cls.name = cls.__module__.rpartition(".")[2]
 
     def __post_init__(self) -> None:
-        """Check the ranges, and turn what a configuration file may hand over into plain Python values."""
+        """Check the ranges, and convert the values of a configuration file to plain Python values."""
         targets = _values(self.target_class)
         self._set("target_class", tuple(map(_target, targets)) if targets is not None else _target(self.target_class))
         self._check_number("target_proba", lambda value: 0 < value <= 1, "in (0, 1]")
@@ -88,7 +86,7 @@ class Method(ABC):
         object.__setattr__(self, field, value)
 
     def _check_number(self, field: str, is_valid: Callable[[float], bool], wanted: str) -> None:
-        """Raise InputError unless a field is a number for which `is_valid` holds, or a sequence of such in PER_ROW."""
+        """Raise InputError unless a field is a valid number or, if it is in PER_ROW, a sequence of valid numbers."""
         given = getattr(self, field)
         values = _values(given) if field in self.PER_ROW else None
         numbers = [_float(value) for value in (values if values is not None else [given])]
@@ -107,20 +105,19 @@ class Method(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class StepMethod(Method):
-    """A method as pure functions on tensors, which the engine compiles into one graph for rows that step together.
+    """A method as pure functions on tensors, which the engine compiles into one graph for a batch of rows.
 
-    Four functions are static: what they need of the hyperparameters is in `settings`, the method's numbers as scalar
-    tensors under their own names (`settings.max_iter` int32, `settings.tol` float32), with `settings.low` and
-    `settings.high` for the feature range, and `settings.thresholds` (classes, guides) for the margins wanted of the
-    guides. `row`, `scores`, `point` and `best` are those of `cfx.point`. The state is a NamedTuple of tensors (n, ...)
-    with at least
+    Four functions are static. `settings` contains the hyperparameters as scalar tensors (`settings.max_iter` int32,
+    `settings.tol` float32), the feature range as `settings.low` and `settings.high`, and the thresholds of the guides
+    as `settings.thresholds` (classes, guides). `row`, `scores`, `point` and `best` are those of `cfx.point`. The state
+    is a NamedTuple of tensors (n, ...) with at least
 
-        x         (n, *shape) float32, where the row stands, from row.low to row.high; `start` puts the instance there
-        lam       (n,) float32, the weight of the L1 distance there
-        lam_step  (n,) int32, the place in the path of a counterfactual met there, below 0 to keep none
-        done      (n,) bool, the row has ended: what else it holds no longer matters, and needs no mask
+        x         (n, *shape) float32, the current input, from row.low to row.high; `start` sets it to the instance
+        lam       (n,) float32, the weight of the L1 distance
+        lam_step  (n,) int32, the position of a counterfactual found here in the path, below 0 to omit it
+        done      (n,) bool, the row has ended; its other values are ignored
 
-    Example, a whole module (the first line keeps its import from importing TensorFlow):
+    Example of a complete module (the first line avoids importing TensorFlow):
 
         from __future__ import annotations
 
@@ -172,21 +169,21 @@ class StepMethod(Method):
     PER_ROW: ClassVar[tuple[str, ...]] = ("target_class", "lam_init", "learning_rate")
 
     max_iter: int
-    """The most steps (one forward and one gradient pass each) that a row may take, per lambda where a method goes
-    through several; 1 to 100,000."""
+    """The maximum number of steps per row (one forward and one gradient pass each), or per lambda if a method uses
+    several; 1 to 100,000."""
 
     lam_init: float | Sequence[float]
-    """The weight of the L1 distance against the prediction loss that the search starts from, above 0."""
+    """The initial weight of the L1 distance relative to the prediction loss, above 0."""
 
     learning_rate: float | Sequence[float]
     """The size of the first steps, above 0, in units of the input."""
 
     precision: Precision = "float32"
-    """Of the steps. `bfloat16`, for Sequential and functional Keras models, was 1.1 to 1.6 times as fast on a CPU with
-    AMX; other processors were not measured. What is a counterfactual is always decided in float32."""
+    """The precision of the steps. `bfloat16`, for Sequential and functional Keras models, was 1.1 to 1.6 times as fast
+    on a CPU with AMX; other processors were not measured. Counterfactuals are always checked in float32."""
 
     def __post_init__(self) -> None:
-        """Check the ranges of what every step method has."""
+        """Check the ranges."""
         super().__post_init__()
         for name in ("lam_init", "learning_rate"):
             self._check_number(name, lambda value: value > 0, "> 0")
@@ -195,7 +192,7 @@ class StepMethod(Method):
             raise InputError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
 
     def starts(self, problem: Problem) -> Starts:
-        """Where the searches of a problem's instances start: by default one each, in the whole feature range."""
+        """The starts of the searches: by default one per instance, in the whole feature range."""
         from cfx.point import at_instances
 
         return at_instances(problem)
@@ -203,29 +200,29 @@ class StepMethod(Method):
     @staticmethod
     @abstractmethod
     def path_length(settings: Any) -> Any:
-        """How many points of a row `Result.path` may hold; `settings` may be the method itself, too."""
+        """The maximum number of points per row in `Result.path`; `settings` may also be the method."""
 
     @staticmethod
     @abstractmethod
     def start(settings: Any, row: Row) -> Any:
-        """The state of rows that have not taken a step."""
+        """The initial state of rows."""
 
     @staticmethod
     @abstractmethod
     def loss(settings: Any, row: Row, state: Any, scores: Scores) -> tf.Tensor:
-        """What the gradient at `state.x` is taken of, (n,)."""
+        """The loss (n,) whose gradient at `state.x` is computed."""
 
     @staticmethod
     @abstractmethod
     def step(settings: Any, row: Row, state: Any, point: Point, best: Best) -> Any:
-        """The next state, from what is known at `state.x` and so far."""
+        """The next state, from the evaluation of `state.x` and the best counterfactual so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayMethod(Method):
-    """A method as one function on arrays: for baselines, for latent-space methods, for other people's libraries.
+    """A method as one function on arrays, for example for baselines, latent-space methods and other libraries.
 
-    Example, a whole module (an instance of `TowardsMean` is a method for `find_counterfactuals`):
+    Example of a complete module (an instance of `TowardsMean` is a method for `find_counterfactuals`):
 
         from dataclasses import dataclass
 
@@ -257,11 +254,11 @@ class ArrayMethod(Method):
 
     @abstractmethod
     def search(self, problem: Problem) -> np.ndarray:
-        """Counterfactuals (n, *shape) of the n instances of a problem; where none is found, the instance itself."""
+        """Counterfactuals (n, *shape) of the n instances of a problem; the instance itself if none is found."""
 
 
 def _values(given: object) -> list[Any] | None:
-    """The values of a per-row field, or None where it has one value for all rows."""
+    """The values of a per-row field, or None if it has one value for all rows."""
     if isinstance(given, np.ndarray):
         return list(given) if given.ndim else None
     return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else None

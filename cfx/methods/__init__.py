@@ -1,8 +1,8 @@
-"""The methods that come with the library, found by their names: a method is one module here, and is listed nowhere.
+"""The built-in methods. Each is one module in this package and is found by its name.
 
-A module holds one class, whose name is the module's in capitals: `primal_dual` has `PrimalDual`. It is a subclass of
-`cfx.method.StepMethod` or `cfx.method.ArrayMethod`, and importing it must not import TensorFlow, so that a
-configuration can be checked in no time: write `from cfx.backend import tf`.
+A module contains one class with the name of the module in CamelCase: `primal_dual` has `PrimalDual`. It is a subclass
+of `cfx.method.StepMethod` or `cfx.method.ArrayMethod`. Importing it must not import TensorFlow, so that a configuration
+can be checked quickly; use `from cfx.backend import tf`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def names() -> tuple[str, ...]:
 
 
 def class_name(name: str) -> str:
-    """What the class of a method is called: `PrimalDual` for `primal_dual`."""
+    """The name of the class of a method: `PrimalDual` for `primal_dual`."""
     return name.title().replace("_", "")
 
 
 def get(name: str) -> type[Method]:
-    """The class of a method. Raises InputError where there is none of that name."""
+    """The class of a method. Raises InputError for an unknown name."""
     if name not in names():
         raise InputError(f"there is no method {name!r}: choose one of {', '.join(names())}")
     method: type[Method] = getattr(import_module(f"{__name__}.{name}"), class_name(name))

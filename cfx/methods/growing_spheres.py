@@ -1,7 +1,6 @@
-"""Growing spheres: random draws around the instance, in a layer that grows until it meets a counterfactual.
+"""Growing spheres: random samples around the instance, in a layer that grows until it contains a counterfactual.
 
-It asks the model for nothing but probabilities, so it is what a search that uses gradients is compared with, and one of
-the few that work for a random forest.
+It uses only the probabilities of the model, so it also works for models without gradients, such as random forests.
 """
 
 from __future__ import annotations
@@ -14,29 +13,29 @@ import numpy as np
 from cfx.method import ArrayMethod
 from cfx.problem import Problem
 
-# A ball of this share of the range's diagonal is not halved further: float32 hardly tells its points from its centre.
+# The minimum radius of a ball as a share of the range's diagonal; smaller differences vanish in float32.
 _LEAST_RADIUS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class GrowingSpheres(ArrayMethod):
-    """The nearest counterfactual among uniform draws in spherical layers, with as few changed features as it can have.
+    """The nearest counterfactual among uniform samples in spherical layers, with as few changed features as possible.
 
     Distances are Euclidean with each feature in units of its range, so the range's diagonal is sqrt(features) long.
     SL(r, s) is the layer of the points whose distance from the instance x is in [r, s], drawn from uniformly:
 
         r = first_radius * sqrt(features)
-        while SL(0, r) gives a counterfactual:          r = r / 2
+        while SL(0, r) contains a counterfactual:       r = r / 2
         s = 2 r
-        while SL(r, s) gives no counterfactual:         r, s = s, s + growth * (s - r)
-        e = the nearest counterfactual drawn
+        while SL(r, s) contains no counterfactual:      r, s = s, s + growth * (s - r)
+        e = the nearest counterfactual sampled
         for each feature, in order of |e - x|:          reset it to x; stop when e no longer is a counterfactual
 
-    Draws outside the range are clipped to it. The layers end beyond the farthest corner of the range, or beyond the
-    nearest counterfactual that the shrinking balls gave; an instance that got none is returned as it is.
+    Samples outside the range are clipped to it. The search ends at the farthest corner of the range, or at the nearest
+    counterfactual in the shrinking balls. If there is none, the instance is returned unchanged.
 
-    A row's draws depend on `seed`, the instance and its target classes alone, and the model is always given inputs of
-    one row: the result for a row is the same whatever other rows are searched with it.
+    The samples of a row depend only on `seed`, the instance and its target classes, and the model is called for one row
+    at a time, so the result of a row does not depend on the other rows.
 
     Source: Laugel, Lesot, Marsala, Renard and Detyniecki 2018, "Comparison-based inverse classification for
     interpretability in machine learning", algorithms 1 and 2.
@@ -48,17 +47,17 @@ class GrowingSpheres(ArrayMethod):
     """
 
     draws: int = 500
-    """How many points are drawn in a layer, 1 to 100,000. More come nearer; the time grows as they do."""
+    """The number of samples per layer, 1 to 100,000. More samples give a lower distance and take more time."""
 
     first_radius: float = 0.1
     """The radius of the first ball as a share of the diagonal of the range, in (0, 1]."""
 
     growth: float = 1.0
-    """The width of a layer as a multiple of the one before, 1 to 10. With 1, as published, there are at most
-    1 / first_radius layers; more saves layers where `first_radius` is small."""
+    """The width of a layer relative to the previous one, 1 to 10. With 1, as published, there are at most
+    1 / first_radius layers; a larger value saves layers if `first_radius` is small."""
 
     seed: int = 0
-    """Of the draws, 0 or above."""
+    """The random seed of the samples, 0 or above."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -69,7 +68,7 @@ class GrowingSpheres(ArrayMethod):
         self._check_whole_number("seed", least=0)
 
     def search(self, problem: Problem) -> np.ndarray:
-        """Counterfactuals (n, *shape) float32; the instance itself where none is drawn."""
+        """Counterfactuals (n, *shape) float32; the instance itself if none is found."""
         counterfactuals = problem.x.copy()
         for row in range(len(problem.x)):
             around = _Around(problem, row, self.draws)
@@ -80,7 +79,7 @@ class GrowingSpheres(ArrayMethod):
         return counterfactuals
 
     def _generate(self, around: _Around) -> np.ndarray | None:
-        """The nearest counterfactual drawn around an instance (features,), or None (algorithm 1)."""
+        """The nearest counterfactual sampled around an instance, (features,), or None (algorithm 1)."""
         radius = self.first_radius * around.diagonal
         distance, nearest = closer = around.draw(0, radius)
         while closer[1] is not None and radius > _LEAST_RADIUS * around.diagonal:
@@ -98,7 +97,7 @@ class GrowingSpheres(ArrayMethod):
 
 
 class _Around:
-    """The neighbourhood of one instance: its features (d,), their range, its random draws, and what is met there."""
+    """The neighbourhood of one instance: its features (d,), their range, and the random samples."""
 
     def __init__(self, problem: Problem, row: int, draws: int) -> None:
         self.problem, self.row, self.draws = problem, row, draws
@@ -115,7 +114,7 @@ class _Around:
         self.random = np.random.default_rng([problem.seed, *np.frombuffer(digest, "<u4").tolist()])
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """Of points (..., d) from the instance, (...,), each feature in units of its range."""
+        """The distance (...,) of points (..., d) from the instance, each feature in units of its range."""
         return np.sqrt(np.square((points.astype(np.float64) - self.x) / self.span).sum(axis=-1))
 
     def is_met(self, points: np.ndarray) -> np.ndarray:
@@ -123,7 +122,7 @@ class _Around:
         return self.problem.is_met(points.reshape(-1, *self.problem.x.shape[1:]), np.full(len(points), self.row))
 
     def draw(self, inner: float, outer: float) -> tuple[float, np.ndarray | None]:
-        """Distance and point (d,) of the nearest counterfactual among draws in a layer; infinity and None without."""
+        """The distance and the point (d,) of the nearest counterfactual in a layer; infinity and None if none."""
         points = self.layer(inner, outer)
         points = points[self.is_met(points)]
         if len(points) == 0:
@@ -132,7 +131,7 @@ class _Around:
         return float(distances.min()), points[distances.argmin()]
 
     def layer(self, inner: float, outer: float) -> np.ndarray:
-        """Uniform draws (draws, d) float32 between two radii, clipped to the range."""
+        """Uniform samples (draws, d) float32 between two radii, clipped to the range."""
         d = len(self.x)
         direction = self.random.standard_normal((self.draws, d))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -144,13 +143,13 @@ class _Around:
 
 
 def _reset_features(around: _Around, found: np.ndarray) -> np.ndarray:
-    """A counterfactual (d,) with its least changes undone, in their order, as long as it stays one (algorithm 2)."""
+    """Reset the features of a counterfactual (d,), smallest change first, while it remains one (algorithm 2)."""
     change = np.abs(found.astype(np.float64) - around.x) / around.span
     rank = np.empty(len(change), int)
     rank[np.argsort(change, kind="stable")] = np.arange(len(change))
     fewest = found
     unchanged = np.count_nonzero(change == 0)
-    # The model is given `draws` stages of the undoing at once; the first that fails ends it.
+    # The model evaluates `draws` stages at once; the first that is not a counterfactual ends the loop.
     for start in range(unchanged + 1, len(change), around.draws):
         undone = np.arange(start, min(start + around.draws, len(change)))
         stages = np.where(rank < undone[:, None], around.x, found)

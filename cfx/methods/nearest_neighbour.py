@@ -1,7 +1,7 @@
-"""The nearest training instance that counts as a counterfactual: what every other method is compared with.
+"""The nearest training instance that is a counterfactual, a baseline for all other methods.
 
-It is real data, so it is plausible by construction, and any method that ends further away has found little. The look-up
-is a function of its own, because other methods start from its answer.
+It is plausible by construction, because it is a real instance. The look-up is a separate function, because other
+methods start from its result.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from cfx.problem import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class NearestNeighbour(ArrayMethod):
-    """The nearest training instance, in L1, to which the model gives the target class with the probability wanted.
+    """The nearest training instance, in L1, that the model assigns to the target class with the required probability.
 
         x' = argmin |z - x|_1   over the training instances z with |f_t(z) - target_proba| <= tol and low <= z <= high
 
-    The result is exact, and the first of several at the same distance. An instance for which no training instance
-    qualifies is returned as it is. The method needs the training split, takes no gradient and has no hyperparameters
-    of its own; the model's probabilities of the training split are computed once per search.
+    The result is exact, and the first of several at the same distance. If no training instance qualifies, the instance
+    is returned unchanged. The method needs the training split, uses no gradients and has no hyperparameters of its own;
+    the probabilities of the training split are computed once per search.
 
     Sources: Wexler et al. 2019, "The What-If Tool: interactive probing of machine learning models" (the nearest
     counterfactual in the data); Keane and Smyth 2020, "Good counterfactuals and where to find them" (native
@@ -43,7 +43,7 @@ class NearestNeighbour(ArrayMethod):
 def nearest_neighbours(problem: Problem) -> np.ndarray:
     """The nearest training instance, in L1, that is a counterfactual of each instance: (n, *shape) float32.
 
-    The instance itself where there is none. Of several at the same distance, the first in the training split.
+    The instance itself if there is none. Of several at the same distance, the first in the training split.
 
     Raises:
         InputError: the problem has no training instances.

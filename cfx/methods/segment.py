@@ -1,7 +1,4 @@
-"""The nearest counterfactual on the straight line to the nearest training instance that is one.
-
-The cheapest way to shorten what `nearest_neighbour` gives. What is left is the gain of changing single features.
-"""
+"""The nearest counterfactual on the line segment to the nearest training instance that is one, a cheap baseline."""
 
 from __future__ import annotations
 
@@ -18,16 +15,16 @@ from cfx.problem import Problem
 class Segment(ArrayMethod):
     """The nearest point to the instance x, on the segment from it to its neighbour z, that is a counterfactual.
 
-        x'(a) = (1 - a) x + a z,    0 < a <= 1,    z the neighbour that `nearest_neighbour` gives
+        x'(a) = (1 - a) x + a z,    0 < a <= 1,    z the result of `nearest_neighbour`
 
-    A walk tries a = 1 / grid, 2 / grid, ..., 1 and stops at the first counterfactual. Then the part between it and the
-    point before is halved `steps` times. All rows go together, and each gives the model at most grid + steps inputs,
-    beside those of the training split.
+    The method tries a = 1 / grid, 2 / grid, ..., 1 and stops at the first counterfactual. Then it bisects the interval
+    between this point and the previous one `steps` times. Each row needs at most grid + steps evaluations of the model,
+    in addition to those of the training split.
 
-    Guaranteed: x' is a counterfactual; no point of the grid before it is one; and at most 2^-steps / grid of the
-    segment's length before it lies a point that is none. So no counterfactual on the segment is nearer, up to that
-    resolution, where the class changes once; where it changes more often, only one in a stretch of counterfactuals
-    shorter than 1 / grid can be. An instance without a neighbour is returned as it is.
+    Guarantees: x' is a counterfactual; no previous point of the grid is one; and a point at most 2^-steps / grid of the
+    segment's length before x' is not one. If the class changes once along the segment, no counterfactual on it is
+    nearer, up to this resolution; otherwise, only one in a stretch shorter than 1 / grid can be. An instance without a
+    neighbour is returned unchanged.
 
     Source: Delaney, Greene and Keane 2021, "Instance-based counterfactual explanations for time series classification"
     (from the instance towards its nearest unlike neighbour until the class changes).
@@ -38,10 +35,10 @@ class Segment(ArrayMethod):
     """
 
     grid: int = 50
-    """How many equal parts the walk divides the segment into, 1 to 10,000."""
+    """The number of equal parts of the segment, 1 to 10,000."""
 
     steps: int = 10
-    """How many times the last part is halved, 1 to 50; ten halvings leave a thousandth of it."""
+    """The number of bisections of the last part, 1 to 50; ten reduce it to a thousandth."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -50,7 +47,7 @@ class Segment(ArrayMethod):
         self._check_whole_number("steps", most=50)
 
     def search(self, problem: Problem) -> np.ndarray:
-        """Counterfactuals (n, *shape) float32; the instance itself where it has no neighbour.
+        """Counterfactuals (n, *shape) float32; the instance itself if it has no neighbour.
 
         Raises:
             InputError: the problem has no training instances.
@@ -71,7 +68,7 @@ class Segment(ArrayMethod):
 
 
 def _walk(problem: Problem, neighbours: np.ndarray, rows: np.ndarray, grid: int) -> np.ndarray:
-    """The first a of 1 / grid, 2 / grid, ..., 1 that gives each of the rows (k,) a counterfactual: (k,) float64."""
+    """The first a of 1 / grid, 2 / grid, ..., 1 whose point is a counterfactual, for rows (k,): (k,) float64."""
     first = np.ones(len(rows))
     left = np.arange(len(rows))
     # The last point, the neighbour, is known to be a counterfactual.
@@ -86,7 +83,7 @@ def _walk(problem: Problem, neighbours: np.ndarray, rows: np.ndarray, grid: int)
 
 
 def _points(problem: Problem, neighbours: np.ndarray, rows: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """The points (k, *shape) float32 at the places a (k,) in [0, 1] on the segments of the rows (k,)."""
+    """The points (k, *shape) float32 at the positions a (k,) in [0, 1] on the segments of the rows (k,)."""
     a = a.reshape(-1, *[1] * (problem.x.ndim - 1))
-    # in float64, so that a = 1 gives the neighbour, and a feature that both share is kept, bit for bit
+    # in float64, so that a = 1 gives the neighbour and common features are kept bit for bit
     return ((1 - a) * problem.x[rows].astype(np.float64) + a * neighbours[rows]).astype(np.float32)
