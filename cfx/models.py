@@ -1,7 +1,4 @@
-"""The classifiers that are explained: the reference CNN, its training, and reading a classifier from a file.
-
-Keras is imported where something is computed, so that a file's digest can be had without paying for it.
-"""
+"""Build, train and load the classifiers to explain. Keras is imported only by the functions that need it."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from cfx.errors import InputError
 if TYPE_CHECKING:
     import keras
 
-# The member of a .keras file that holds the Python module with a model's own classes; keras itself knows none.
+# The member of a .keras file with the Python module of its custom classes; an addition of this project.
 MODULE = "module.py"
 
 
@@ -38,7 +35,7 @@ def cnn(
     hidden: int = 256,
     hidden_dropout: float = 0.5,
 ) -> keras.Model:
-    """Build the CNN of the reference example, not yet trained.
+    """Build the CNN of the reference example, untrained.
 
     input_shape: (height, width, channels). Its output is (n, classes) probabilities. For each of `filters`:
     convolution (same padding, ReLU), 2x2 max pooling, dropout; then a hidden layer with dropout, and softmax.
@@ -73,10 +70,10 @@ def train(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[keras.Model, pd.DataFrame]:
-    """Build a classifier and train it: Adam, cross-entropy, the same bits for the same seed on one kind of machine.
+    """Build and train a classifier with Adam and cross-entropy; deterministic for a seed on one kind of machine.
 
-    build: makes the untrained model; called after the seed is set. progress: called with (batches done, in all).
-    Returns the model and its history, one row an epoch: epoch, loss, accuracy, test_loss, test_accuracy.
+    build: returns the untrained model; called after the seed is set. progress: called with (batches done, total).
+    Returns the model and its history, one row per epoch: epoch, loss, accuracy, test_loss, test_accuracy.
     """
     import keras
     import tensorflow as tf
@@ -94,7 +91,7 @@ def train(
         callbacks=[_progress(progress, -(-len(dataset.x_train) // batch_size), epochs)] if progress else [],
         verbose=0,
     )
-    # a classifier without its optimizer: a third of the file, and nothing in it that only training needs
+    # without the optimizer, which would triple the file size
     classifier = build()
     classifier.set_weights(model.get_weights())
     frame = pd.DataFrame(history.history).rename(columns=lambda name: name.replace("val_", "test_"))
@@ -110,11 +107,11 @@ def load(
     module_sha256: str | None = None,
     where: str | None = None,
 ) -> keras.Model:
-    """Read a classifier from a .keras file in safe mode, and check that it fits `dataset` where that is given.
+    """Load a classifier from a .keras file in safe mode, and check that it fits `dataset`, if given.
 
-    safe_mode: False runs code that the file holds, such as that of a Lambda layer. module_sha256: of a module with the
-    model's own classes that `embed` has put into the file; it is run, no other is. where: what an error calls the file.
-    Raises InputError where the file cannot be read, would run code, or has another input shape or number of classes.
+    safe_mode: False permits code in the file, such as that of a Lambda layer. module_sha256: the digest of the module
+    with custom classes that `embed` added; only this module is run. where: the name of the file in error messages.
+    Raises InputError if the file cannot be loaded, would run code, or has another input shape or number of classes.
     """
     import keras
 
@@ -126,9 +123,9 @@ def load(
     own = _own_classes(path, module_sha256) if module_sha256 else {}
     try:
         model = keras.saving.load_model(path, own, compile=False, safe_mode=safe_mode)
-    # keras raises TypeError, ValueError, KeyError, OSError, ... for a bad file, a class of the user's own what it likes
+    # keras raises TypeError, ValueError, KeyError, OSError, ... for an invalid file, and a custom class any exception
     except (Exception, SystemExit) as error:
-        # of a layer inside another the reason comes last
+        # the reason of an error in a nested layer comes last
         said = str(error).rpartition("Exception encountered: ")[2]
         line = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
         reason = line.partition(". ")[0]
@@ -145,9 +142,9 @@ def load(
 
 
 def embed(path: Path, module: bytes) -> None:
-    """Put the source of a Python module with a model's own classes into its .keras file, so that it stays with it."""
+    """Add the source of a Python module with custom classes to a .keras file."""
     with zipfile.ZipFile(path, "a") as archive:
-        # a ZipInfo has a fixed date: the same source makes the same file
+        # a ZipInfo has a fixed date, so that the file is deterministic
         archive.writestr(zipfile.ZipInfo(MODULE), module)
 
 
@@ -160,11 +157,11 @@ def _own_classes(path: Path, sha256: str) -> dict[str, object]:
         raise InputError(f"{path}: has no module with the model's classes; train again") from error
     if hashlib.sha256(source).hexdigest() != sha256:
         raise InputError(f"{path}: its module with the model's classes is not the one that was asked for; train again")
-    # what looks its own module up, as a dataclass does, finds it
+    # registered, because a dataclass looks up its module
     module = sys.modules["own_model"] = types.ModuleType("own_model")
     try:
         exec(compile(source, MODULE, "exec"), vars(module))
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # what a user's module raises is its own affair
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # a user's module may raise any exception
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         how = "ends the process when it is run" if isinstance(error, KeyboardInterrupt) else "cannot be run"
         raise InputError(f"model.module: {how} ({reason}); give a file that can be imported alone") from error
@@ -172,11 +169,11 @@ def _own_classes(path: Path, sha256: str) -> dict[str, object]:
 
 
 def rescaled(model: keras.Model, bounds: tuple[float, float], dataset: Dataset) -> keras.Model:
-    """A model that was trained on inputs inside `bounds` as one of the dataset's inputs, in [-0.5, 0.5]."""
+    """Convert a model trained on inputs inside `bounds` to one for inputs in [-0.5, 0.5]."""
     import keras
 
     low, high = bounds
-    # of float32, in which the model computes
+    # the model computes in float32
     if not (low < high and max(-low, high, high - low) <= float(np.finfo(np.float32).max)):
         raise InputError(f"model.bounds: need two finite numbers, low < high, not [{low}, {high}]")
     scale = (high - low) / (FEATURE_RANGE[1] - FEATURE_RANGE[0])
@@ -200,7 +197,7 @@ def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
             raise InputError(f"{where}: takes inputs of shape {given[1:]}, but the data's are {dataset.input_shape}")
     try:
         outputs = model(dataset.x_test[:1], training=False)
-    except Exception as error:  # what a model raises for inputs that it was not made for is its own affair
+    except Exception as error:  # a model may raise any exception for an invalid input
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}: does not take inputs of shape {dataset.input_shape} ({reason})") from error
     if not hasattr(outputs, "shape"):
@@ -214,9 +211,9 @@ def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The digest of what a .keras file computes: its architecture and weights, not the date it was saved.
+    """The digest of the architecture and the weights in a .keras file, without its date.
 
-    Reads the archive only, so it needs no TensorFlow; and that once a process, as long as the file does not change.
+    Does not need TensorFlow. The digest is cached while the file does not change.
     """
     try:
         about = path.stat()
@@ -230,7 +227,7 @@ def _sha256(path: Path, *version: int) -> str:
     shared: dict[int, int] = {}
 
     def renumber(node: dict[str, object]) -> dict[str, object]:
-        # keras writes memory addresses as identities of shared objects: number them in order of appearance
+        # keras identifies shared objects by memory addresses; number them in order of appearance
         if isinstance(address := node.get("shared_object_id"), int):
             node["shared_object_id"] = shared.setdefault(address, len(shared))
         return node

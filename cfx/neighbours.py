@@ -1,8 +1,8 @@
-"""The nearest training instances in L1, exactly, by matrix products: a look-up in all of MNIST takes milliseconds.
+"""The exact nearest training instances in L1, by matrix products; a look-up in the full MNIST takes milliseconds.
 
-Inside the feature range no change d of a feature exceeds its range s, so sum d^2 / s <= sum |d|. The left side is a
-squared Euclidean distance, and so a matrix product away: a lower bound of the L1 distance, which leaves few training
-instances (some 200 of 60,000 on MNIST) whose L1 distance has to be computed.
+Inside the feature range, no change d of a feature exceeds its range s, so sum d^2 / s <= sum |d|. The left side is a
+squared Euclidean distance, which a matrix product computes. As a lower bound of the L1 distance, it leaves few training
+instances (about 200 of 60,000 on MNIST) whose L1 distance must be computed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import numpy as np
 from cfx.errors import InputError
 from cfx.problem import Problem
 
-# How many training instances the model, and how many instances the matrix product, is given at once: both keep what
-# lies in memory to some 100 MB for all of MNIST.
+# The batch sizes of the model and of the matrix product, which limit the memory to about 100 MB for the full MNIST.
 _MODEL_BLOCK, _ROW_BLOCK, _TRAIN_BLOCK = 1024, 128, 8192
 
 
 def qualifying(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
-    """Which training instances are counterfactuals of a problem's instances.
+    """The training instances that are counterfactuals of a problem's instances.
 
-    Returns a mask (masks, m) bool of the training instances for each distinct row of `problem.target`, and which of
-    the masks each instance has, (n,) int. Raises InputError where the problem has no training instances.
+    Returns a mask (masks, m) bool of the training instances for each distinct row of `problem.target`, and the index of
+    the mask of each instance, (n,) int. Raises InputError if the problem has no training instances.
     """
     if len(problem.x_train) == 0:
         raise InputError("train has no instances to look for a neighbour in: give train=(x_train, y_train)")
@@ -33,7 +32,7 @@ def qualifying(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.asarray(problem.low, np.float32), np.asarray(problem.high, np.float32)
     features = tuple(range(1, problem.x_train.ndim))
     is_inside = np.concatenate([((low <= block) & (block <= high)).all(axis=features) for block in blocks])
-    # `other` and the fixed classes make few distinct masks, and the problem itself says what it accepts.
+    # There are few distinct masks: those of `other` and of the fixed classes.
     answered = replace(problem, probabilities=lambda x: known)
     _, first_rows, mask_of_row = np.unique(problem.target, axis=0, return_index=True, return_inverse=True)
     is_met = [answered.is_met(problem.x_train, np.full(len(known), row)) & is_inside for row in first_rows]
@@ -50,15 +49,15 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The indices (n, k) of the nearest training instances, nearest first, and their L1 distances (n, k) float64.
 
-    Of several at the same distance, the first of the training split comes first.
+    Of several at the same distance, the first in the training split comes first.
 
     Args:
         x: (n, *shape), inside the feature range.
         x_train: (m, *shape), inside the feature range, m >= 1.
         low: the lowest value of each feature, a number or an array that broadcasts to an instance.
         high: the highest value, likewise.
-        count: how many to find; k is this or m, whichever is less.
-        progress: called with the number of rows done, now and then.
+        count: the number to find; k is the minimum of this and m.
+        progress: called regularly with the number of rows done.
     """
     flat, flat_train = (part.reshape(len(part), -1) for part in (x, x_train))
     lowest, highest = (
@@ -79,7 +78,7 @@ def _lower_bounds(x: np.ndarray, x_train: np.ndarray, low: np.ndarray, span: np.
     """Lower bounds (n, m) of the L1 distances between x (n, features) and x_train (m, features)."""
     scaled = (x - low) / np.sqrt(span)
     squares = np.square(scaled).sum(axis=1)
-    # what the products may lose to rounding, so that the bounds hold to the last bit
+    # allows for rounding in the products, so that the bounds are strict
     slack = 1 - 8 * x.shape[1] * np.finfo(np.float64).eps
     bounds = np.empty((len(x), len(x_train)))
     for start in range(0, len(x_train), _TRAIN_BLOCK):
@@ -91,7 +90,7 @@ def _lower_bounds(x: np.ndarray, x_train: np.ndarray, low: np.ndarray, span: np.
 
 def _nearest(x: np.ndarray, x_train: np.ndarray, bounds: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest to one row (1, features), given lower bounds (m,) of its distances."""
-    # scipy takes a third of a second to import, for which the check of a configuration should not wait
+    # imported here, because scipy takes a third of a second, which checking a configuration does not need
     from scipy.spatial.distance import cdist
 
     likeliest = np.argpartition(bounds, k - 1)[:k]

@@ -1,8 +1,8 @@
-'''A method in a file of the user's, run in a process of its own: it may hang, exit or crash, and only its search fails.
+'''A custom method in a user's file, run in a separate process, so that only its search fails if it hangs or crashes.
 
-A file holds one class, as the modules of `cfx.methods` do. This is a complete one:
+A file contains one class, like the modules of `cfx.methods`. A complete example:
 
-    """Climb the probability of the likeliest target class until the instance is a counterfactual."""
+    """Increase the probability of the most probable target class until the instance is a counterfactual."""
 
     from dataclasses import dataclass
 
@@ -37,18 +37,19 @@ A file holds one class, as the modules of `cfx.methods` do. This is a complete o
                 x[rows] = np.clip(x[rows] + self.size * np.sign(gradient), problem.low, problem.high)
             return x
 
-Its fields are its hyperparameters, beside those of `cfx.method.Method`. It may import every package of the environment
-that it runs in, and nothing that lies beside it: a method is one file, so that its digest says what was run.
+Its fields, together with those of `cfx.method.Method`, are its hyperparameters. It may import the packages of its
+environment, but not other files in its folder, so that the digest of the file identifies the method.
 
-The environment is this one, or another one, named by its interpreter, where `cfx` need not be installed: the file may
-import `cfx.method` and `cfx.problem` there, which need Python 3.10 and numpy. The model stays in this process, and the
-method calls it through `problem`. Of a Keras model it also has a copy, `problem.model_file`, where Keras can save it,
-and `problem.model_weights`. The last of what it prints is in the message of a failure.
+The environment is this one, or that of another interpreter, where `cfx` need not be installed: the file may import
+`cfx.method` and `cfx.problem` there, which need Python 3.10 and numpy. The model stays in this process, and the method
+calls it through `problem`. A Keras model is also available as a copy, `problem.model_file`, if Keras can save it, and
+as `problem.model_weights`. An error message contains the last lines that the method printed.
 
-When the search is over, out of time, or its caller killed, its process ends with all that it has started, save what
-has made itself a session of its own.
+At the end of the search, after a timeout, or if the caller is killed, the process and its children are killed, except
+those that have started a new session.
 
-A `StepMethod` is compiled together with the model, so it runs in this process, after another one has tried the file.
+A `StepMethod` is compiled together with the model, so it runs in this process, after a separate process has checked the
+file.
 '''
 
 from __future__ import annotations
@@ -76,42 +77,41 @@ _ARRAYS = ("x", "target", "original_class", "low", "high", "x_train", "y_train")
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a user's file holds, and the environment that it was imported in."""
+    """The class in a user's file, and the environment in which it was imported."""
 
     class_name: str
     form: Literal["array", "step"]
     fields: dict[str, Any]
-    """The defaults of its hyperparameters by name, as JSON holds them, None where a value has to be given; without
-    the fields of `Method`."""
+    """The default values of its hyperparameters as JSON types, None for a required one; without those of `Method`."""
     python: str
     """The version of the interpreter, such as "3.12.4"."""
     packages: dict[str, str]
     """The versions of the packages of the environment, by their normalized names."""
     sha256: str
-    """Of the file's bytes."""
+    """The digest of the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnMethod(ArrayMethod):
-    """The array method in a user's file. Its name is the file's, without `.py`.
+    """The array method in a user's file. Its name is the file name without `.py`.
 
-    Raises InputError where an argument is of the wrong kind. Only `describe` and `search` look into the file.
+    Raises InputError for an argument of a wrong type. Only `describe` and `search` read the file.
     """
 
     module: Path
     """The file."""
 
     python: str | None = None
-    """The interpreter of the environment that it runs in; None for this one."""
+    """The interpreter of another environment; None for this one."""
 
     timeout_s: float = 3600
-    """The most seconds that a search may take, above 0."""
+    """The time limit of a search in seconds, above 0."""
 
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    """The values of its fields by their names, as JSON can hold them; for others, the defaults of the file."""
+    """The values of its fields by name, as JSON types; other fields have the default values of the file."""
 
     def __post_init__(self) -> None:
-        """Check the arguments, and take the name of the file."""
+        """Check the arguments, and set the name."""
         super().__post_init__()
         if not self.module or not isinstance(self.module, str | Path):
             raise InputError(f"module must be the path of a Python file, got {self.module!r}")
@@ -120,15 +120,15 @@ class OwnMethod(ArrayMethod):
         self._check_number("timeout_s", lambda value: value > 0, "> 0")
         self._set("module", Path(self.module))
         self._set("hyperparameters", dict(self.hyperparameters))
-        # The class has a name, too; that of an instance is the file's.
+        # The class has another name.
         self._set("name", self.module.stem)
 
     def search(self, problem: Problem) -> np.ndarray:
-        """What the method gives: an array of numbers, which the engine still has to check.
+        """The result of the method, an array of numbers that the engine checks.
 
         Raises:
-            InputError: the file, its hyperparameters or its environment are wrong, or the method raises, exits, takes
-                longer than `timeout_s` or gives something else than numbers.
+            InputError: the file, its hyperparameters or its environment are invalid, or the method raises an exception,
+                exits, exceeds `timeout_s` or does not return numbers.
         """
         weights = _weights(problem.model)
         arrays = {name: np.asarray(getattr(problem, name)) for name in _ARRAYS}
@@ -146,7 +146,7 @@ class OwnMethod(ArrayMethod):
                     return given["x"]
 
     def _request(self, problem: Problem) -> dict[str, Any]:
-        """What a worker has to know beside arrays and model: the method, and the numbers of the problem."""
+        """The request to the worker without arrays and model: the method and the numbers of the problem."""
         return {
             "module": str(self.module.absolute()),
             "hyperparameters": plain(self.hyperparameters, "hyperparameters"),
@@ -164,12 +164,12 @@ class OwnMethod(ArrayMethod):
 def describe(
     module: Path, python: str | None = None, points: Sequence[Mapping[str, Any]] = (), timeout_s: float = 3600
 ) -> Description:
-    """What a file holds, after its class has taken the hyperparameters of each of the points, in a process of its own.
+    """Import a file in a separate process, and validate the hyperparameters of each of the points with its class.
 
     Raises:
-        InputError: begins with the argument that is wrong, as in "module: ...". The file is missing, cannot be imported
-            or does not hold one method; the interpreter is none of Python 3.10 or newer, has no numpy, or would have to
-            run a step method; a hyperparameter is unknown, missing or refused; or all this takes longer than timeout_s.
+        InputError: the message begins with the invalid argument, as in "module: ...". The file is missing, cannot be
+            imported or does not contain exactly one method; the interpreter is not Python 3.10 or newer, has no numpy,
+            or is given for a step method; a hyperparameter is unknown, missing or invalid; or timeout_s is exceeded.
     """
     request = {"module": str(module.absolute()), "points": [plain(point, "hyperparameters") for point in points]}
     source(module)
@@ -199,18 +199,18 @@ def of_file(
 
 @lru_cache(maxsize=256)
 def _form(module: Path, python: str | None, timeout_s: float, digest: str) -> str:
-    """Whether a file holds an array or a step method: what is known of one version of it is not asked again."""
+    """Whether a file contains an array or a step method; cached for one version of the file."""
     return describe(module, python, timeout_s=timeout_s).form
 
 
 def _is_keras(model: Any) -> bool:
-    # Whoever has such a model has imported Keras; checking a configuration must not pay for it.
+    # If there is a Keras model, Keras has been imported; it is not imported here.
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(model, keras.Model)
 
 
 def _saved(model: Any, folder: Path) -> str | None:
-    """The path of a copy of a model, or None where Keras cannot save it; most methods do without."""
+    """The path of a copy of a model, or None if Keras cannot save it."""
     if not _is_keras(model):
         return None
     path = folder / "model.keras"
@@ -222,7 +222,7 @@ def _saved(model: Any, folder: Path) -> str | None:
 
 
 def _weights(model: Any) -> list[np.ndarray]:
-    """A model's weights, those of a kind of number that numpy alone does not know, such as bfloat16, as float32."""
+    """The weights of a model; types that numpy does not support, such as bfloat16, are converted to float32."""
     weights = [np.asarray(weight) for weight in model.get_weights()] if _is_keras(model) else []
     return [weight if weight.dtype.kind in "biuf" else weight.astype(np.float32) for weight in weights]
 
@@ -236,5 +236,5 @@ def _answer(
         logits, gradient = problem.logits_and_gradient(given["x"], given["weights"])
         return {}, {"logits": np.asarray(logits), "gradient": np.asarray(gradient)}
     except InputError as error:
-        # It is raised where the method called, which says more.
+        # The worker raises it at the call in the method.
         return {"refused": str(error)}, {}

@@ -1,7 +1,4 @@
-"""The class in a user's file: loaded and checked in the process that runs it.
-
-It needs numpy alone, as `cfx.method` does, since the file may run in an environment without TensorFlow.
-"""
+"""Load and check the class in a user's file, in the process that runs it. Only numpy is required."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ import numpy as np
 from cfx.errors import InputError
 from cfx.method import Method
 
-# How long an exception's own message may be in ours, in characters.
+# The maximum length of an exception's message, in characters.
 _MESSAGE = 500
 
 
 def source(module: Path) -> bytes:
-    """The bytes of a file. Raises InputError where it cannot be read."""
+    """The bytes of a file. Raises InputError if it cannot be read."""
     try:
         return module.read_bytes()
     except OSError as error:
@@ -36,9 +33,9 @@ def source(module: Path) -> bytes:
 
 
 def load(module: Path) -> type[Method]:
-    """The class of a file, imported into this process. Raises InputError where there is not exactly one."""
+    """Import the class of a file into this process. Raises InputError unless there is exactly one."""
     text = source(module)
-    # The last part of a module's name is that of its method, and one version of a file is imported once.
+    # The module name ends with the name of the method, and each version of a file is imported once.
     name = f"{__name__}.{hashlib.sha256(text).hexdigest()[:16]}.{module.stem}"
     if name not in sys.modules:
         try:
@@ -48,7 +45,7 @@ def load(module: Path) -> type[Method]:
             raise InputError(f"module: {module.name}{line}: {getattr(error, 'msg', error)}") from error
         loaded = ModuleType(name)
         loaded.__file__ = str(module)
-        # A dataclass looks its module up there.
+        # A dataclass looks up its module there.
         sys.modules[name] = loaded
         try:
             exec(code, vars(loaded))
@@ -62,7 +59,7 @@ def load(module: Path) -> type[Method]:
 def make(
     method: type[Method], module: Path, values: Mapping[str, Any], shared: Mapping[str, Any] | None = None
 ) -> Method:
-    """A method with its hyperparameters. Raises InputError where one is unknown, missing, or refused by its class."""
+    """Create a method. Raises InputError if a hyperparameter is unknown, missing or invalid."""
     known = hyperparameters(method)
     of_problem = {item.name: item.default for item in fields(Method)}
     if changed := [item.name for item in fields(method) if of_problem.get(item.name, item.default) != item.default]:
@@ -74,7 +71,7 @@ def make(
         raise InputError(
             f"hyperparameters: {module.name} has no hyperparameter {unknown[0]!r}; it has {', '.join(known) or 'none'}"
         )
-    # What configures a method may hold None for a value that still has to be given.
+    # A configuration may contain None for a required value.
     if missing := [name for name in known if name in _needed(method) and values.get(name) is None]:
         raise InputError(f"hyperparameters: {module.name} needs a value of {missing[0]}, which has no default")
     try:
@@ -86,7 +83,7 @@ def make(
 
 
 def hyperparameters(method: type[Method]) -> dict[str, Any]:
-    """The defaults of a method's own fields by their names, None where a value has to be given."""
+    """The default values of a method's own fields by name, None for a required value."""
     shared = {item.name for item in fields(Method)}
     own = [item for item in fields(method) if item.init and item.name not in shared]
     factories = {item.name: item.default_factory for item in own if item.default_factory is not MISSING}
@@ -95,7 +92,7 @@ def hyperparameters(method: type[Method]) -> dict[str, Any]:
 
 
 def plain(values: Mapping[str, Any], argument: str) -> dict[str, Any]:
-    """Values as JSON holds them, with numpy's numbers and arrays as plain ones. Raises InputError for other objects."""
+    """Convert values to JSON types, including numpy numbers and arrays. Raises InputError for other objects."""
 
     def plain_value(value: Any) -> Any:
         if isinstance(value, np.generic | np.ndarray):
@@ -108,14 +105,14 @@ def plain(values: Mapping[str, Any], argument: str) -> dict[str, Any]:
 
 
 def blame(error: Exception, module: Path) -> str:
-    """An exception of a user's file in one line: which, why, and the line of the file that led to it."""
+    """An exception of a user's file in one line: the line of the file, the class of the exception and its message."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(module)]
     where = f"{module.name}, line {frames[-1].lineno}" if frames else module.name
     return f"{where}: {type(error).__name__}: {one_line(str(error))[:_MESSAGE]}"
 
 
 def one_line(text: str) -> str:
-    """A text in one line, without characters that a terminal would obey."""
+    """A text in one line, without control characters."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 

@@ -1,4 +1,4 @@
-"""The caller's side of a worker: a process that is started, asked, and killed with everything that it has started."""
+"""The caller's side of a worker process."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from cfx import worker
 from cfx.errors import InputError
 from cfx.own_file import one_line
 
-# How much of what a worker prints is kept for the message of a failure, in characters.
+# The length of the worker's output in an error message, in characters.
 _TAIL = 2000
-# Environment variables that hold for this interpreter and no other.
+# Environment variables that are only valid for this interpreter.
 _OF_THIS_PYTHON = ("PYTHONPATH", "PYTHONHOME")
 _OLDEST, _OLDEST_TEXT = (3, 10), "3.10"
 
 
 class Process:
-    """A worker, from its start until the last process of its group has been killed."""
+    """A worker process; its whole process group is killed at the end."""
 
     def __init__(self, module: Path, python: str | None, timeout_s: float) -> None:
-        """Start it. Raises InputError where the interpreter cannot be started."""
+        """Start it. Raises InputError if the interpreter cannot be started."""
         self._module, self._timeout_s, self._interpreter = module, timeout_s, python or sys.executable
         self._timed_out, self._printed = False, b""
         requests, to_worker = os.pipe()
@@ -37,7 +37,7 @@ class Process:
         from_output, output = os.pipe()
         self._requests, self._replies = open(to_worker, "wb"), open(from_worker, "rb")  # noqa: PTH123, SIM115
         self._output = open(from_output, "rb", buffering=0)  # noqa: PTH123, SIM115
-        # -u: nothing printed is lost. -X faulthandler: a crash says where, and no shell takes this option.
+        # -u: no output is lost. -X faulthandler: a crash prints a traceback; a shell would reject this option.
         command = [self._interpreter, "-u", "-X", "faulthandler", worker.__file__]
         try:
             self._process = subprocess.Popen(
@@ -63,7 +63,7 @@ class Process:
         self._reader.start()
 
     def __enter__(self) -> Process:
-        """Raise InputError where the interpreter is too old, has no numpy, or is no Python."""
+        """Raise InputError if the interpreter is too old, has no numpy, or is not Python."""
         try:
             self._check_interpreter()
         except BaseException:
@@ -72,18 +72,18 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave no process."""
+        """Kill all processes."""
         self._end()
 
     def send(self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> None:
-        """Raises InputError where the process has ended."""
+        """Send a message. Raises InputError if the process has ended."""
         try:
             worker.send(self._requests, header, arrays)
         except BrokenPipeError:
             raise self._death() from None
 
     def receive(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Raises InputError where the process has ended, or says what is wrong."""
+        """Receive a message. Raises InputError if the process has ended or reports an error."""
         try:
             header, arrays = worker.receive(self._replies)
         except EOFError:
@@ -111,14 +111,14 @@ class Process:
             raise InputError(f"python: {reason}")
 
     def _death(self) -> InputError:
-        """Why the process has closed its pipes without an answer."""
+        """The reason why the process closed its pipes without an answer."""
         self._watcher.join()
         self._end()
         name, code = self._module.name, self._process.returncode
         if self._timed_out:
             reason = f"{name} took longer than timeout_s={self._timeout_s:g}; make it faster, or give it more seconds"
             return InputError(f"timeout_s: {reason}{self._tail()}")
-        # The process that guards the method's reports a signal as 128 and its number.
+        # The guard process reports a signal as 128 plus its number.
         number = -code if code < 0 else code - 128
         if number in {known.value for known in signal.Signals}:
             return InputError(f"module: {name}: its process was ended by {signal.Signals(number).name}{self._tail()}")
@@ -129,7 +129,7 @@ class Process:
         return f"; it printed last: {text}" if text else ""
 
     def _watch(self) -> None:
-        """Wait for the end of the process, or of its time, and leave nothing of its group."""
+        """Wait for the end of the process or the time limit, and kill its group."""
         try:
             self._process.wait(self._timeout_s)
         except subprocess.TimeoutExpired:
@@ -144,7 +144,7 @@ class Process:
                 self._printed = (self._printed + part)[-4 * _TAIL :]
 
     def _kill(self) -> None:
-        # The group may be gone already; macOS refuses one whose processes have all ended.
+        # The group may have ended; macOS raises PermissionError then.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -152,12 +152,12 @@ class Process:
         if self._process.returncode is None:
             self._kill()
         self._watcher.join()
-        # A process that has left the group may hold the output open.
+        # A process outside the group may keep the output open.
         self._reader.join(1)
         self._close()
 
     def _close(self) -> None:
-        # What could not be sent is in a buffer still.
+        # The buffer may contain unsent data.
         with suppress(OSError):
             self._requests.close()
         self._replies.close()

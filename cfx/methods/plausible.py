@@ -1,21 +1,20 @@
-"""The nearest plausible counterfactual: least L1 such that the classifier and the guides see the target class.
+"""The nearest plausible counterfactual: the least L1 such that the classifier and the guides predict the target class.
 
 The problem, for a target class t, the classifier's margin m_0 and the margins m_1, ..., m_J of the guides, is
 
     minimise |x' - x|_1   subject to   m_j(x') >= kappa_j(t) for j = 0, ..., J,   low <= x' <= high
 
-where kappa_0 is the logit of the probability that is wanted, as in `primal_dual`, and kappa_j(t) is the q-quantile of
+where kappa_0 is the logit of the required probability, as in `primal_dual`, and kappa_j(t) is the q-quantile of
 the margin m_j over the training instances of class t, q being the plausibility (`cfx.guides`). The steps are those of
-`primal_dual`, with the least slack min_j (m_j - kappa_j) in place of the margin, and with the gradient of
--log sum_j exp(kappa_j - m_j), a smooth minimum. Three things keep the change to what belongs to the class:
+`primal_dual`, with the least slack min_j (m_j - kappa_j) instead of the margin, and with the gradient of
+-log sum_j exp(kappa_j - m_j), a smooth minimum. Three rules restrict the change to features of the class:
 
 - The anchors of an instance are the nearest training instances of the target class that meet all constraints. The box
   between the instance and them bounds each feature: low = min(x, anchors), high = max(x, anchors).
-- The search starts with the nearest anchor as its best counterfactual, so that one is found wherever there is an
-  anchor, and never a further one.
-- For images the gradient is the mean over 3 x 3 pixels, so that strokes change and not single pixels.
+- The search starts with the nearest anchor as its best counterfactual, so that the result is never further away.
+- For images, the gradient is the mean over 3 x 3 pixels, so that strokes change instead of single pixels.
 
-For `other`, the three classes with the nearest anchors are searched, and the nearest result counts.
+For `other`, the three classes with the nearest anchors are searched, and the nearest result is returned.
 
 Sources: Van Looveren and Klaise 2019, "Interpretable counterfactual explanations guided by prototypes"
 (arXiv:1907.02584), and Poyiadzi et al. 2020, "FACE" (counterfactuals that are like the data); Augustin, Meinke and Hein
@@ -40,21 +39,22 @@ if TYPE_CHECKING:
     from cfx.guides import Guides
     from cfx.problem import Problem
 
-# How many classes are searched where there is a choice.
+# The maximum number of classes to search for `other`.
 _CLASSES = 3
-# How many more training instances than anchors the classifier is asked about at first, and the factor of more where
-# it does not take enough of them for their class.
+# The number of training instances, in addition to the anchors, that the classifier evaluates first, and the factor by
+# which it increases if too few of them qualify.
 _SPARE, _WIDER = 4, 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plausible(PrimalDual):
-    """The least L1 such that the classifier and each guide are as sure of the target class as of real instances of it.
+    """The least L1 such that the classifier and each guide are as confident as for real instances of the target class.
 
-    `plausibility` is the dial between near and plausible. It needs guides and the training split, but at 0, where it is
-    `PrimalDual`. What is found is decided by the classifier alone, as for every method; the column `plausible` says
-    whether the guides agree, and `anchor` which training instance the search started with. The guides' dense layers
-    round otherwise in batches of other sizes, so a row may come out a little otherwise beside other rows.
+    `plausibility` controls the trade-off between near and plausible. The method needs guides and the training split,
+    except with 0, where it is `PrimalDual`. As for every method, the classifier alone decides whether a counterfactual
+    is found; the column `plausible` states whether the guides agree, and `anchor` is the training instance where the
+    search started. The rounding of the guides' dense layers depends on the batch size, so results may differ slightly
+    between batches.
 
     Example, for a Keras classifier `model` and a `cfx.data.Dataset` of images in [-0.5, 0.5]:
 
@@ -64,16 +64,16 @@ class Plausible(PrimalDual):
     """
 
     plausibility: float = 0.25
-    """The quantile of the guides' margins over real instances of the class that a counterfactual has to reach, 0 to 1:
-    at 0.5 it is as sure a case as every second of them. At 0 there are no guides."""
+    """The quantile of the guides' margins over real instances of the class that a counterfactual must reach, 0 to 1. No
+    guides are used with 0."""
 
     anchors: int = 1
-    """How many of the nearest real instances span the box that the features stay in, 1 or above: more give a lower L1
-    and a less certain class."""
+    """The number of nearest real instances that span the box of the features, 1 or above: more give a lower L1 and a
+    less certain class."""
 
     box: bool = True
-    """Whether features stay between the instance and the anchors. It takes inputs whose features mean the same in each,
-    such as centred images and tables; without it the guides alone keep a counterfactual plausible."""
+    """Whether each feature stays between the instance and the anchors. This requires features with the same meaning in
+    all inputs, such as centred images and tables; otherwise only the guides ensure plausibility."""
 
     max_iter: int = 40
 
@@ -91,7 +91,7 @@ class Plausible(PrimalDual):
         return self.plausibility
 
     def starts(self, problem: Problem) -> Starts:
-        """One search for each target class that has an anchor, of at most three classes; one where none has any."""
+        """One search for each target class with an anchor, at most three; one search if there is no anchor."""
         if problem.guides is None:
             return super().starts(problem)
         row, label, anchors = _anchors(problem, problem.guides, self)
@@ -107,7 +107,7 @@ class Plausible(PrimalDual):
 
     @staticmethod
     def step(settings: Any, row: Row, state: State, point: Point, best: Best) -> State:
-        """A step of `primal_dual`, for images along the mean gradient of neighbouring pixels."""
+        """A step of `primal_dual`, for images with the mean gradient of neighbouring pixels."""
         if point.scores.guides.shape[1] and point.gradient.shape.rank == 4:
             point = point._replace(gradient=tf.nn.avg_pool2d(point.gradient, 3, 1, "SAME"))
         return PrimalDual.step(settings, row, state, point, best)
@@ -116,7 +116,7 @@ class Plausible(PrimalDual):
 def _anchors(problem: Problem, guides: Guides, method: Plausible) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The instances (k,) with an anchor, ascending, the classes (k,) of the anchors, and these (k, count) as indices.
 
-    Each instance is there once for each of its target classes that has an anchor, or for the three nearest of these.
+    Each instance appears once for each of its target classes with an anchor, at most for the three nearest ones.
     """
     accepted = guides.accept_training(method.plausibility)
     rows, labels, anchors, distances = [], [], [], []
@@ -141,10 +141,10 @@ def _anchors(problem: Problem, guides: Guides, method: Plausible) -> tuple[np.nd
 def _nearest_met(
     problem: Problem, rows: np.ndarray, allowed: np.ndarray, label: int, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The nearest `count` of the allowed training instances (m,) that the classifier gives a class, for rows (k,).
+    """The nearest `count` of the allowed training instances (m,) that the classifier assigns to a class, for rows (k,).
 
-    Returns the rows that have one, these (n, count), the last one repeated where there are fewer, and the distance to
-    the first (n,). The classifier sees those alone that are near, for most of them it gives their class.
+    Returns the rows that have one, their training instances (n, count), where the last one is repeated if there are
+    fewer, and the distance to the first (n,). The classifier only evaluates near instances.
     """
     x, x_train = problem.x[rows], problem.x_train[allowed]
     is_met = np.zeros(len(allowed), bool)
@@ -171,7 +171,7 @@ def _nearest_met(
 
 
 def _completed(problem: Problem, found: Starts) -> Starts:
-    """The starts, in the order of the instances, with those of the instances that have no anchor: at the instance."""
+    """The starts in the order of the instances, with a start at the instance for those without an anchor."""
     n = len(problem.x)
     row = np.setdiff1d(np.arange(n), found.row)
     x, none = problem.x[row], np.zeros(len(row), bool)

@@ -1,4 +1,4 @@
-"""The search of least L1: proximal steps on a linearised margin, with the multiplier that the constraint asks for.
+"""The search for the least L1 by proximal steps on a linearised margin, with the multiplier of the constraint.
 
 The problem, for a target class t with logits z, is
 
@@ -6,28 +6,28 @@ The problem, for a target class t with logits z, is
 
 since m = logit(f_t), with kappa = logit(target_proba - 0.99 tol). Where at the instance m is above the other edge, at
 logit(target_proba + 0.99 tol), -m takes the place of m, and the negative of that edge the place of kappa. A step
-k = 1, 2, ..., with g_k the gradient of the margin where the row stands, is that of `cfx.proximal` from the change so
-far, with
+k = 1, 2, ..., with g_k the gradient of the margin at x_k, is that of `cfx.proximal` from the current change, with
 
     slope   g = sum_j 0.6^(k-j) g_j / sum_j 0.6^(k-j)                           over the steps j <= k of the cycle
     reach   r = rate (1 - 79/80 share) (high - low) / sqrt(mean_j g_j^2)        over the steps j <= k of the search
     missing     kappa - m + surplus
 
-and the lam at which the linear margin just meets the constraint takes the place of a loop over lambda; the first is
-lam_init max |g|. The rate is at first `learning_rate`, and the share goes from 0 at the first step of a cycle to 1 at
+and the lam at which the linear margin just meets the constraint replaces a loop over lambda; the first is
+lam_init max |g|. The initial rate is `learning_rate`, and the share goes from 0 at the first step of a cycle to 1 at
 its last. Sources: Lewis and Wright 2016, "A proximal method for composite minimization" (the linear constraint);
 Daubechies, Defrise and De Mol 2004 (the threshold); Duchi, Hazan and Singer 2011, "Adaptive subgradient methods" (the
 reach).
 
-A network's margin has many local optima, and the plan of `cfx.cycles` leads to better ones at no cost a step: g_k is
-first taken at x_k plus noise that dies away; steps come in cycles that each begin at the nearest counterfactual so far,
-with t the class that is likeliest there; and for `other` short cycles from the instance first find out which class is
-nearest. As long as none was met, t is the likeliest target class at the instance, and a cycle goes on where the last
+The margin of a network has many local optima. The schedule of `cfx.cycles` leads to better ones without additional cost
+per step: g_k is taken at x_k plus decaying noise; each cycle starts at the nearest counterfactual so far, with t the
+most probable class there; and for `other`, short cycles from the instance first determine the nearest class. Until a
+counterfactual is found, t is the most probable target class at the instance, and a cycle continues where the previous
 one ended.
 
-Two rules help a cycle that neither began at a counterfactual nor has met one, up to this step, at a step without noise.
+Two rules help a cycle that neither started at a counterfactual nor has found one so far at a step without noise.
 At a step without noise the surplus becomes max(0, surplus + (kappa - m) / 4); at every other step, and in every other
-cycle, it is 0. After a step with lam < max |g| / 50 the target is out of reach, and the rate grows by half, up to 0.8.
+cycle, it is 0. After a step with lam < max |g| / 50, the target is out of reach, and the rate increases by half, up to
+0.8.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from cfx.backend import tf
 from cfx.method import StepMethod
 from cfx.point import Best, Point, Row, Scores, along, guide_slack, likeliest, margin
 
-# How much the last step of a cycle moves, as a share of the first one.
+# The rate of the last step of a cycle relative to the first one.
 _LAST_RATE = 1 / 80
-# How much of the mean gradient stays from one step to the next.
+# The decay of the mean gradient per step.
 _DECAY = 0.6
-# A lam below this share of the steepest slope says that the target is out of reach: the rate then grows, up to this.
+# The target is out of reach if lam is below this share of the steepest slope; the factor and the limit of the rate.
 _OUT_OF_REACH, _GROWTH, _HIGHEST_RATE = 0.02, 1.5, 0.8
-# Keeps the division by the root defined for a feature without a gradient. Being added to it, it also keeps TensorFlow
-# from making the two a reciprocal root, which rounds otherwise at the end of an array than within it.
+# Avoids a division by zero for a feature without a gradient. As a summand, it also prevents TensorFlow from using a
+# reciprocal root, whose rounding depends on the position in the array.
 _FLOOR = 1e-10
 
 
@@ -58,30 +58,30 @@ _FLOOR = 1e-10
 class PrimalDual(StepMethod):
     """The least L1 subject to |f_t(x') - target_proba| <= tol, by proximal steps on a linearised margin.
 
-    The weight of the L1 distance follows the constraint from step to step, so there is no loop over lambda: see
-    `cfx.methods.primal_dual`. Features that are not worth their change keep the instance's value exactly.
+    The weight of the L1 distance follows from the constraint in every step, so there is no loop over lambda: see
+    `cfx.methods.primal_dual`. Features with little effect keep the value of the instance exactly.
     """
 
     max_iter: int = 80
-    """The steps of a row towards its target class, 1 to 100,000. More give a lower L1: 20 is fast, 80 good, 400
-    thorough. For `other` of ten classes, nearly twice as many go before, to find out which is the nearest."""
+    """The number of steps per row, 1 to 100,000. More steps give a lower L1: 20 is fast, 80 good, 400 thorough. For
+    `other` with ten classes, nearly twice as many additional steps determine the nearest class."""
 
     lam_init: float | Sequence[float] = 0.3
-    """The first weight of the L1 distance against the margin, as a share of the margin's steepest slope at the
-    instance, above 0: only features of a steeper slope than this share change at first."""
+    """The initial weight of the L1 distance as a share of the steepest slope of the margin at the instance, above 0:
+    initially, only features with a steeper slope change."""
 
     learning_rate: float | Sequence[float] = 0.8
-    """The most that a feature changes in the first step of a cycle, as a share of its range, above 0. It falls linearly
-    to an eightieth, and grows where the target class is out of reach of such steps."""
+    """The maximum change of a feature in the first step of a cycle, as a share of its range, above 0. It decreases
+    linearly to an eightieth, and increases if the target class is out of reach."""
 
     @staticmethod
     def path_length(settings: Any) -> Any:
-        """How many cycles a row goes through after the comparison of classes."""
+        """The number of cycles per row after the comparison of classes."""
         return cycles.count(settings)
 
     @staticmethod
     def start(settings: Any, row: Row) -> State:
-        """At the instance, in the phase that the number of target classes calls for."""
+        """The instance, in the phase that depends on the number of target classes."""
         zero, none = tf.zeros_like(row.index), tf.zeros_like(row.lam_init)
         candidates = tf.repeat(zero[:, None], cycles.candidates(row), axis=1)
         return State(
@@ -106,13 +106,13 @@ class PrimalDual(StepMethod):
 
     @staticmethod
     def loss(settings: Any, row: Row, state: State, scores: Scores) -> tf.Tensor:
-        """The slack of the class aimed at, (n,) float64; of several constraints, a smooth minimum."""
+        """The slack of the current class, (n,) float64; with several constraints, a smooth minimum."""
         slack = _aim(settings, row, state, scores)[2]
         return slack[:, 0] if slack.shape[1] == 1 else -tf.reduce_logsumexp(-slack, axis=1)
 
     @staticmethod
     def step(settings: Any, row: Row, state: State, point: Point, best: Best) -> State:
-        """One proximal step; rows that are through with a cycle begin the next."""
+        """One proximal step; rows that have finished a cycle start the next."""
         aim, side, slack = _aim(settings, row, state, point.scores)
         met = state.met | (point.hit & (state.noise == 0))
         sums = _added(state.slope, point.gradient)
@@ -150,50 +150,50 @@ class Slope(NamedTuple):
     """Sums of the margin's gradients; divided by the sum of their weights, they are means."""
 
     gradient: tf.Tensor
-    """(n, *shape) of those of the cycle, discounted, in units of the margin per unit of the input."""
+    """(n, *shape), the discounted sum in the cycle, in units of the margin per unit of the input."""
     square: tf.Tensor
-    """(n, *shape) of the squares of all."""
+    """(n, *shape), the sum of all squares."""
     gradient_weight: tf.Tensor
-    """(n,) of the weights of the former."""
+    """(n,), the sum of the weights of the discounted sum."""
     square_weight: tf.Tensor
-    """(n,) the number of the latter, 0 before the first step of the search."""
+    """(n,), the number of squares, 0 before the first step of the search."""
 
 
 class State(NamedTuple):
-    """Where n rows are in their search."""
+    """The state of n rows."""
 
     x: tf.Tensor
     """(n, *shape) float32, in units of the input: the instance plus `change` plus noise."""
     lam: tf.Tensor
     """(n,) float32, the weight of the L1 distance, in units of a slope."""
     lam_step: tf.Tensor
-    """(n,) int32, the cycle, or -1 where classes are compared or there is noise."""
+    """(n,) int32, the cycle, or -1 during the comparison of classes or with noise."""
     done: tf.Tensor
     """(n,) bool."""
     change: tf.Tensor
     """(n, *shape) float32, of the instance, without the noise."""
     slope: Slope
     factor: tf.Tensor
-    """(n,) float32, above 1: how far around lam to look for the next."""
+    """(n,) float32, above 1: the range around lam in which the next one is searched."""
     rate: tf.Tensor
     """(n,) float32, the reach of the first step of a cycle, as a share of the feature range."""
     surplus: tf.Tensor
-    """(n,) float32, what the linear margin is to rise by beyond what is missing."""
+    """(n,) float32, the additional increase of the linear margin."""
     side: tf.Tensor
-    """(n,) float32, 1 where the margin must rise, -1 where it must fall; 0 before the first step."""
+    """(n,) float32, 1 if the margin must increase, -1 if it must decrease; 0 before the first step."""
     aim: tf.Tensor
-    """(n,) int32, the class aimed at."""
+    """(n,) int32, the current class."""
     nearest: tf.Tensor
     """(n,) int32, the class of the nearest counterfactual so far."""
     candidates: tf.Tensor
-    """(n, count) int32, the classes that are compared, in the order in which they are tried."""
+    """(n, count) int32, the classes to compare, in order."""
     candidates_l1: tf.Tensor
-    """(n, count) float32, the least L1 met on the way to each; infinite where none was met."""
+    """(n, count) float32, the least L1 found for each; infinite if none was found."""
     place: cycles.Place
     noise: tf.Tensor
     """(n,) float32, the standard deviation of the noise in x, as a share of the feature range."""
     met: tf.Tensor
-    """(n,) bool, the cycle began at a counterfactual or has met one without noise."""
+    """(n,) bool, whether the cycle started at a counterfactual or has found one without noise."""
 
 
 def _has_not_stepped(state: State) -> tf.Tensor:
@@ -201,10 +201,9 @@ def _has_not_stepped(state: State) -> tf.Tensor:
 
 
 def _aim(settings: Any, row: Row, state: State, scores: Scores) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The class aimed at; 1 where its margin must rise, -1 where it must fall; and the slack of each constraint.
+    """The current class; 1 if its margin must increase, -1 if it must decrease; and the slack of each constraint.
 
-    The slack (n, 1 + guides) float64 is what the classifier's margin and those of the guides have beyond what is
-    wanted, below 0 where they miss it.
+    The slack (n, 1 + guides) float64 is the margin minus its threshold, of the classifier and of each guide.
     """
     is_first = _has_not_stepped(state)
     aim = tf.where(is_first, likeliest(row.target, scores.logits), state.aim)
@@ -231,7 +230,7 @@ def _proximal_step(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """The next change, lam, factor, rate and surplus."""
     missing = tf.cast(-tf.reduce_min(slack, axis=1), tf.float32)
-    # The linear margin promises too much: a row that has met nothing without noise asks it for more and more.
+    # The linear margin overestimates the increase, so a row without a counterfactual requires more and more of it.
     surplus = tf.where((state.noise == 0) & ~met, tf.maximum(state.surplus + missing / 4, 0), 0.0)
 
     slope = sums.gradient / along(sums.gradient_weight, sums.gradient)
@@ -251,7 +250,7 @@ def _proximal_step(
 def _ranked(
     row: Row, state: State, point: Point, best: Best, aim: tf.Tensor, place: cycles.Place
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The class of the nearest counterfactual so far, and the candidates with the least L1 met on the way to each."""
+    """The class of the nearest counterfactual so far, and the candidates with the least L1 found for each."""
     is_nearest = _has_not_stepped(state) | (point.hit & (point.l1 <= best.l1))
     nearest = tf.where(is_nearest, likeliest(row.target, point.scores.logits), state.nearest)
     candidates, candidates_l1 = tf.cond(
@@ -263,7 +262,7 @@ def _ranked(
 
 
 def _compared(row: Row, state: State, point: Point, aim: tf.Tensor, place: cycles.Place) -> tuple[tf.Tensor, tf.Tensor]:
-    """The candidates, (n, count), and the least L1 met on the way to each; once all are compared, best first."""
+    """The candidates, (n, count), and the least L1 found for each; after the comparison, the best first."""
     count = state.candidates.shape[1]
     ranked = tf.math.top_k(tf.where(row.target, point.scores.logits, -np.inf), count).indices
     candidates = tf.where(_has_not_stepped(state)[:, None], ranked, state.candidates)
@@ -283,7 +282,7 @@ def _begun(
     compares: tf.Tensor,
     from_best: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where a cycle begins: the change of the best so far, none where classes are compared, and no mean gradient."""
+    """The start of a cycle: the change of the best so far, or none during the comparison, and no mean gradient."""
 
     def begun() -> tuple[tf.Tensor, tf.Tensor]:
         anew = tf.where(along(begins & compares, change), 0.0, change)

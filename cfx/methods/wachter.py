@@ -1,4 +1,4 @@
-"""The published search: Adam on (f_t(x') - target_proba)^2 + lambda |x' - x|_1, with lambda bracketed, then bisected.
+"""The published method: Adam on (f_t(x') - target_proba)^2 + lambda |x' - x|_1, with a search over lambda.
 
 Wachter, Mittelstadt and Russell 2017, "Counterfactual explanations without opening the black box", equations 1 and 2.
 For each lambda, Adam (Kingma and Ba 2015) takes, for s = 0, 1, 2, ...,
@@ -7,19 +7,19 @@ For each lambda, Adam (Kingma and Ba 2015) takes, for s = 0, 1, 2, ...,
     m_s = 0.9 m_{s-1} + 0.1 g_s         v_s = 0.999 v_{s-1} + 0.001 g_s^2         m_{-1} = v_{-1} = 0
     x_{s+1} = x_s - learning_rate (1 - s / max_iter) m_s / (1 - 0.9^{s+1}) / sqrt(v_s / (1 - 0.999^{s+1}))
 
-and clips x_{s+1} to the feature range. The first lambda starts at the instance, and each other where the last one
-ended: starting again at the instance gave 2 to 4 times the L1. The result is the nearest of all counterfactuals met.
+and clips x_{s+1} to the feature range. The first lambda starts at the instance, each other one at the end of the
+previous one: restarting at the instance gave 2 to 4 times the L1. The result is the nearest counterfactual of all.
 
-- Sweep: lambda = lam_init, lam_init / 10, ..., lam_init / 10^9 take max_iter // 10 steps each, at least one, until two
-  of them have given a counterfactual. a is the last of them that gave one, and b the last before the first of these:
-  10 lam_init where there is none before.
-- Bisection: max_lam_steps times, lambda = (a + b) / 2 takes max_iter steps, and becomes a where it gives a
-  counterfactual and b where it gives none. As long as no lambda has given one, lambda / 10 comes next instead.
+- Sweep: lambda = lam_init, lam_init / 10, ..., lam_init / 10^9, with max_iter // 10 steps each, at least one, until two
+  of them have given a counterfactual. a is the last of these two, and b the lambda before the first of them, or
+  10 lam_init if there is none.
+- Bisection: lambda = (a + b) / 2, max_lam_steps times, with max_iter steps each. It replaces a if it gives a
+  counterfactual, otherwise b. Until a lambda has given a counterfactual, lambda / 10 comes next.
 
-Three rules save steps that come to nothing, a third of them at the same L1. A lambda of the sweep is left after
-`early_stop` counterfactuals in a row. One of the bisection is left after so many in a row that all are counterfactuals,
-or all are not, and after four times as many steps none of which was a counterfactual at least as near as the best so
-far. The bisection ends after a lambda that leaves b - a <= b / 100.
+Three rules skip about a third of the steps without a change in L1. The sweep stops a lambda after `early_stop`
+consecutive counterfactuals. The bisection stops a lambda after `early_stop` consecutive steps that all are
+counterfactuals, or all are not, and after four times as many steps without a counterfactual at least as near as the
+best. The bisection ends when b - a <= b / 100.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ from cfx.backend import tf
 from cfx.method import StepMethod
 from cfx.point import Best, Point, Row, Scores, along, target_probability
 
-# How many lambdas the sweep goes through before the bisection.
+# The maximum number of lambdas in the sweep.
 _SWEEP = 10
-# A bracket of this share of lambda is not bisected further: the L1 no longer depends on where in it lambda is.
+# The relative width of a bracket at which the bisection ends, because the L1 hardly changes within it.
 _NARROW = 0.01
-# Adam, Kingma and Ba 2015. The floor only keeps the division defined: a larger one would hold x at its instance where
-# f_t, and with it the gradient of its squared loss, is nearly 0.
+# Adam, Kingma and Ba 2015. The floor only avoids a division by zero: with a larger one, x would remain at the instance
+# if f_t, and thus the gradient of its squared loss, is nearly 0.
 _BETA_1, _BETA_2, _FLOOR = 0.9, 0.999, 1e-18
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wachter(StepMethod):
-    """The published objective, (f_t(x') - target_proba)^2 + lambda L1(x', x), by Adam, with a search over lambda.
+    """The published objective, (f_t(x') - target_proba)^2 + lambda L1(x', x), with Adam and a search over lambda.
 
     Wachter, Mittelstadt and Russell 2017, "Counterfactual explanations without opening the black box", equations 1
-    and 2, with the L1 distance. Lambda is first lowered from `lam_init` by powers of ten, with max_iter / 10 steps
-    each, until it is bracketed, and then bisected.
+    and 2, with the L1 distance. Lambda first decreases from `lam_init` by powers of ten, with max_iter / 10 steps each,
+    until it is bracketed, and then it is bisected.
     """
 
     max_iter: int = 1000
-    """The most Adam steps for one lambda, over which the learning rate falls linearly to zero; 1 to 100,000."""
+    """The maximum number of Adam steps per lambda, with a learning rate that decreases linearly to 0; 1 to 100,000."""
 
     lam_init: float | Sequence[float] = 0.1
     """The largest lambda of the bracketing sweep, above 0."""
 
     max_lam_steps: int = 10
-    """How many times lambda is bisected; 1 to 1,000."""
+    """The number of bisections of lambda; 1 to 1,000."""
 
     learning_rate: float | Sequence[float] = 0.1
-    """Adam's learning rate at the first step for a lambda, above 0, in units of the input."""
+    """Adam's initial learning rate for each lambda, above 0, in units of the input."""
 
     early_stop: int = 50
-    """A lambda of the bisection is left after this many consecutive steps that all are counterfactuals, or all are not,
-    and after four times as many that bring no nearer one; 1 to 100,000."""
+    """The number of consecutive steps after which a lambda is stopped if all are counterfactuals, or all are not; also
+    after four times as many steps without a nearer one; 1 to 100,000."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -74,7 +74,7 @@ class Wachter(StepMethod):
 
     @staticmethod
     def path_length(settings: Any) -> Any:
-        """The most lambdas that a row goes through."""
+        """The maximum number of lambdas per row."""
         return _SWEEP + settings.max_lam_steps
 
     @staticmethod
@@ -98,7 +98,7 @@ class Wachter(StepMethod):
 
     @staticmethod
     def step(settings: Any, row: Row, state: State, point: Point, best: Best) -> State:
-        """One Adam step; rows that are through with a lambda go on to the next."""
+        """One Adam step; rows that have finished a lambda continue with the next."""
         trial, is_over = _tried(settings, state, point, best)
         x, adam = _adam_step(settings, row, state, point)
         bracket, lam, lam_step, is_last = _next_lambda(settings, state, trial.met, is_over)
@@ -126,44 +126,44 @@ class Adam(NamedTuple):
     square: tf.Tensor
     """(n, *shape) of their squares."""
     gradient_weight: tf.Tensor
-    """(n,) of the weights of the former, 0 before the first step."""
+    """(n,) of the weights of the gradients, 0 before the first step."""
     square_weight: tf.Tensor
     """(n,) of the weights of the latter."""
 
 
 class Trial(NamedTuple):
-    """How the steps for one lambda have gone so far."""
+    """The progress of one lambda."""
 
     step: tf.Tensor
     """(n,) int32, the steps taken."""
     streak: tf.Tensor
-    """(n,) int32, how many of the latest steps all were counterfactuals, or, below 0, all were not."""
+    """(n,) int32, the number of latest consecutive steps that are counterfactuals or, if negative, are not."""
     fruitless: tf.Tensor
-    """(n,) int32, how many of the latest steps brought no nearer counterfactual."""
+    """(n,) int32, the number of latest consecutive steps without a nearer counterfactual."""
     met: tf.Tensor
-    """(n,) bool, one step was a counterfactual."""
+    """(n,) bool, whether any step was a counterfactual."""
 
 
 class Bracket(NamedTuple):
-    """Between which lambdas to look."""
+    """The bracket of lambda."""
 
     low: tf.Tensor
-    """(n,) float32, the latest lambda that gave a counterfactual; 0 where none has."""
+    """(n,) float32, the latest lambda that gave a counterfactual; 0 if none has."""
     high: tf.Tensor
-    """(n,) float32, the latest that gave none; 10 `lam_init` where all have given one."""
+    """(n,) float32, the latest lambda that gave none; 10 `lam_init` if all have given one."""
     valid: tf.Tensor
-    """(n,) int32, how many lambdas of the sweep gave a counterfactual."""
+    """(n,) int32, the number of lambdas of the sweep that gave a counterfactual."""
 
 
 class State(NamedTuple):
-    """Where n rows are in their search."""
+    """The state of n rows."""
 
     x: tf.Tensor
     """(n, *shape) float32, in units of the input."""
     lam: tf.Tensor
     """(n,) float32, lambda."""
     lam_step: tf.Tensor
-    """(n,) int32, how many lambdas came before; `_SWEEP` or above in the bisection."""
+    """(n,) int32, the number of previous lambdas; `_SWEEP` or above in the bisection."""
     done: tf.Tensor
     """(n,) bool."""
     adam: Adam
@@ -172,7 +172,7 @@ class State(NamedTuple):
 
 
 def _tried(settings: Any, state: State, point: Point, best: Best) -> tuple[Trial, tf.Tensor]:
-    """The trial of a lambda with this step counted, and whether it is over, (n,) bool."""
+    """The progress of a lambda including this step, and whether it is finished, (n,) bool."""
     trial, is_sweep = state.trial, state.lam_step < _SWEEP
     taken = trial.step + 1
     streak = tf.where(point.hit, tf.maximum(trial.streak, 0) + 1, tf.minimum(trial.streak, 0) - 1)
@@ -203,9 +203,9 @@ def _adam_step(settings: Any, row: Row, state: State, point: Point) -> tuple[tf.
 def _next_lambda(
     settings: Any, state: State, met: tf.Tensor, is_over: tf.Tensor
 ) -> tuple[Bracket, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The bracket, narrower where a trial is over; the lambda to try next, its number, and whether the search ends.
+    """The updated bracket, the next lambda, its number, and whether the search ends.
 
-    It ends, (n,) bool, where all lambdas were tried, or where the bracket is too narrow for another to matter.
+    It ends, (n,) bool, after the last lambda, or if the bracket is sufficiently narrow.
     """
     bracket, is_sweep = state.bracket, state.lam_step < _SWEEP
     valid = bracket.valid + tf.cast(is_over & is_sweep & met, tf.int32)
