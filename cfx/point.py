@@ -1,7 +1,4 @@
-"""The terms that the engine and a step method share: where a search starts, and what is known where a row stands.
-
-Every tensor has a leading row dimension; rows never mix.
-"""
+"""The data structures that the engine and a step method share. Every tensor has a leading row dimension."""
 
 from __future__ import annotations
 
@@ -16,29 +13,29 @@ if TYPE_CHECKING:
 
 
 class Starts(NamedTuple):
-    """Where k searches of a step method start: one for each instance of a `cfx.problem.Problem`, or several.
+    """The starts of k searches of a step method, one or several for each instance of a `cfx.problem.Problem`.
 
-    Arrays are numpy's. The nearest counterfactual of all searches of an instance counts.
+    The arrays are numpy arrays. The result of an instance is the nearest counterfactual of all its searches.
     """
 
     row: np.ndarray
-    """(k,) int, the instance in the problem, in ascending order; each has at least one."""
+    """(k,) int, the index of the instance in the problem, ascending; each instance has at least one search."""
     target: np.ndarray
     """(k, classes) bool, the classes that the search may end in."""
     low: np.ndarray
-    """(k, ...) float32, the lowest value of each feature; broadcasts to (k, *shape)."""
+    """(k, ...) float32, the minimum of each feature; broadcasts to (k, *shape)."""
     high: np.ndarray
-    """(k, ...) float32, the highest value, in the same shape."""
+    """(k, ...) float32, the maximum of each feature, in the same shape."""
     x: np.ndarray
-    """(k, *shape) float32, a known counterfactual; the instance where none is known."""
+    """(k, *shape) float32, a known counterfactual, or the instance if none is known."""
     known: np.ndarray
-    """(k,) bool, whether `x` is one: the search then returns it or a nearer one."""
+    """(k,) bool, whether `x` is a counterfactual; the search returns it or a nearer one."""
     anchor: np.ndarray
-    """(k,) int, the training instance that it comes from; -1 for none."""
+    """(k,) int, the index of its training instance, or -1."""
 
 
 def at_instances(problem: Problem) -> Starts:
-    """One search for each instance of a problem, in the whole feature range, with nothing known."""
+    """One search per instance, in the whole feature range, without a known counterfactual."""
     n, rank = len(problem.x), problem.x.ndim - 1
     low, high = (
         np.repeat(np.float32(bound).reshape(1, *[1] * (rank - np.ndim(bound)), *np.shape(bound)), n, axis=0)
@@ -48,18 +45,18 @@ def at_instances(problem: Problem) -> Starts:
 
 
 class Row(NamedTuple):
-    """What a row asks for; it does not change during a search."""
+    """The constants of a row during a search."""
 
     index: tf.Tensor
-    """(n,) int32, its place among the searches."""
+    """(n,) int32, the index of the search."""
     x: tf.Tensor
     """(n, *shape) float32, the instance."""
     target: tf.Tensor
-    """(n, classes) bool, the classes it may end in: one for a fixed target, all but the predicted one for `other`."""
+    """(n, classes) bool, the target classes: one, or all except the predicted one for `other`."""
     low: tf.Tensor
-    """(n, ...) float32, the lowest value of each feature; broadcasts to (n, *shape)."""
+    """(n, ...) float32, the minimum of each feature; broadcasts to (n, *shape)."""
     high: tf.Tensor
-    """(n, ...) float32, the highest value, in the same shape."""
+    """(n, ...) float32, the maximum of each feature, in the same shape."""
     lam_init: tf.Tensor
     """(n,) float32."""
     learning_rate: tf.Tensor
@@ -67,58 +64,58 @@ class Row(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What the models give for an input."""
+    """The outputs of the models for an input."""
 
     logits: tf.Tensor
-    """(n, classes) float32, of the classifier; their softmax are the probabilities."""
+    """(n, classes) float32, the logits of the classifier."""
     guides: tf.Tensor
-    """(n, guides, classes) float32, the logits of each guide; no guides where the method uses none."""
+    """(n, guides, classes) float32, the logits of each guide; without guides if the method uses none."""
 
 
 class Point(NamedTuple):
-    """What is known at the x where a row stands, after one forward and one gradient pass."""
+    """The evaluation of the current x of a row, after one forward and one gradient pass."""
 
     x: tf.Tensor
     """(n, *shape) float32."""
     change: tf.Tensor
-    """(n, *shape) float32, x less the instance."""
+    """(n, *shape) float32, x minus the instance."""
     scores: Scores
     gradient: tf.Tensor
-    """(n, *shape) float32, of the method's `loss` by x."""
+    """(n, *shape) float32, the gradient of the method's `loss` with respect to x."""
     probability: tf.Tensor
-    """(n,) f_t: the largest probability among the target classes."""
+    """(n,) f_t, the maximum probability of the target classes."""
     hit: tf.Tensor
-    """(n,) bool: x is a counterfactual, and the guides agree."""
+    """(n,) bool, whether x is a counterfactual and the guides agree."""
     l1: tf.Tensor
-    """(n,) the L1 distance from the instance."""
+    """(n,), the L1 distance from the instance."""
 
 
 class Best(NamedTuple):
-    """The nearest counterfactual that each row has met so far, and what it took."""
+    """The nearest counterfactual of each row so far."""
 
     x: tf.Tensor
-    """(n, *shape) the counterfactual of least L1."""
+    """(n, *shape), the counterfactual of least L1."""
     l1: tf.Tensor
-    """(n,) its distance; infinite where none was met."""
+    """(n,), its distance; infinite if none was found."""
     lam: tf.Tensor
-    """(n,) the weight at which it was met; NaN where none was."""
+    """(n,), the weight at which it was found; NaN if none was found."""
     steps: tf.Tensor
-    """(n,) int32, the steps taken."""
+    """(n,) int32, the number of steps."""
     finite: tf.Tensor
-    """(n,) bool, all that the model gave was a number."""
+    """(n,) bool, whether all outputs of the model were finite."""
 
 
 def along(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """One value a row (n,) as (n, 1, ..., 1), to go with arrays of the rank of `like`."""
+    """Reshape one value per row (n,) to (n, 1, ..., 1), with the rank of `like`."""
     return tf.reshape(values, [-1] + [1] * (len(like.shape) - 1))
 
 
 def target_probability(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """f_t (n,) float64: the largest probability among the target classes (n, classes).
+    """f_t (n,) float64: the maximum probability of the target classes (n, classes).
 
-    In float64 because 1 - f_t and its gradient matter down to where float32 has none of their digits, and because a
-    float32 exponential rounds otherwise at the end of an array than within: a row would then come out otherwise by its
-    place in the batch, and Adam makes much of little.
+    In float64, because 1 - f_t and its gradient matter below the resolution of float32, and because the rounding of a
+    float32 exponential depends on the position in the array: the result of a row would depend on its position in the
+    batch, and Adam amplifies small differences.
     """
     return tf.reduce_max(tf.where(target, tf.nn.softmax(tf.cast(logits, tf.float64)), 0.0), axis=1)
 
@@ -135,12 +132,12 @@ def margin(logits: tf.Tensor, aim: tf.Tensor) -> tf.Tensor:
 
 
 def likeliest(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """The likeliest of the target classes (n, classes) bool, (n,) int32."""
+    """The most probable of the target classes (n, classes) bool, (n,) int32."""
     return tf.argmax(tf.where(target, logits, -np.inf), axis=1, output_type=tf.int32)
 
 
 def guide_slack(settings: Any, scores: Scores, aim: tf.Tensor) -> tf.Tensor:
-    """How far the margin of a class (n,) int32 each is above its threshold, by each guide: (n, guides) float64."""
+    """The margin of a class (n,) int32 minus its threshold, for each guide: (n, guides) float64."""
     guides, classes = scores.guides.shape[1:]
     margins = margin(tf.reshape(scores.guides, [-1, classes]), tf.repeat(aim, guides))
     return tf.reshape(margins, [-1, guides]) - tf.cast(tf.gather(settings.thresholds, aim), tf.float64)

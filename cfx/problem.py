@@ -1,6 +1,6 @@
-"""What a method is given: instances, the classes that each may end in, the model, the training split, and guides.
+"""The input of an array method: instances, target classes, the model, the training split, and guides.
 
-A problem needs numpy alone, so that the same method file runs in an environment without TensorFlow (`cfx.own`).
+It needs only numpy, so that a user's file runs in an environment without TensorFlow (`cfx.own`).
 """
 
 from __future__ import annotations
@@ -18,50 +18,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """n instances to be explained. Arrays of features are float32 inside the feature range; rows are never mixed."""
+    """n instances to explain. Arrays of features are float32 inside the feature range."""
 
     x: np.ndarray
-    """(n, *shape), the instances. None of them already is a counterfactual."""
+    """(n, *shape), the instances, none of which already is a counterfactual."""
     target: np.ndarray
-    """(n, classes) bool, the classes that each may end in: one for a fixed target, all but its own for `other`."""
+    """(n, classes) bool, the target classes: one, or all except the predicted one for `other`."""
     original_class: np.ndarray
     """(n,) int, the class that the model predicts for each instance."""
     target_proba: float
-    """The probability wanted of a target class, in (0, 1]."""
+    """The required probability of a target class, in (0, 1]."""
     tol: float
-    """How far from it is accepted, in (0, 1)."""
+    """The tolerance of the probability, in (0, 1)."""
     low: np.ndarray
-    """The lowest value of each feature, a number or an array that broadcasts to an instance."""
+    """The minimum of each feature, a number or an array that broadcasts to an instance."""
     high: np.ndarray
-    """The highest value of each feature, likewise."""
+    """The maximum of each feature, a number or an array that broadcasts to an instance."""
     x_train: np.ndarray
-    """(m, *shape), the instances that the model was trained on; m may be 0."""
+    """(m, *shape), the training instances; m may be 0."""
     y_train: np.ndarray
-    """(m,) int, the classes that the data gives them."""
+    """(m,) int, their labels."""
     seed: int
-    """Of all random draws: the method's hyperparameter `seed`, 0 where it has none."""
+    """The random seed: the method's hyperparameter `seed`, or 0."""
     probabilities: Callable[[np.ndarray], np.ndarray]
-    """Takes inputs (k, *shape), returns the model's probabilities (k, classes)."""
+    """A function from inputs (k, *shape) to the model's probabilities (k, classes)."""
     logits_and_gradient: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-    """Takes inputs (k, *shape) and weights (k, classes). Returns the model's logits (k, classes), whose softmax are the
-    probabilities, and the gradient (k, *shape) of each row's sum of weights times logits by its input."""
+    """A function from inputs (k, *shape) and weights (k, classes) to the model's logits (k, classes) and the gradient
+    (k, *shape) of each row's weighted sum of logits with respect to its input."""
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
-    """To be called with (rows done, rows in all), now and then."""
+    """A function to call regularly with (rows done, rows in total)."""
     guides: Guides | None = None
-    """Models that a method may use beside the classifier, with what they say of the training split; None where none
-    are given, as in a process of the method's own."""
+    """The guides with their margins on the training split; None if there are none, and in a separate process."""
     model: Any = None
-    """The caller's model, for libraries that take it; None in a process of the method's own, where the next two stand
-    for it."""
+    """The caller's model, for libraries that need it; None in a separate process, which has the next two instead."""
     model_file: Path | None = None
-    """A copy of a Keras model as a .keras file; only in a process of the method's own."""
+    """A copy of a Keras model as a .keras file; only in a separate process."""
     model_weights: tuple[np.ndarray, ...] = ()
-    """Its weights, in the order of Keras's `get_weights`; only in a process of the method's own."""
+    """The weights of the model, in the order of Keras's `get_weights`; only in a separate process."""
 
     def is_met(self, x: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Which inputs are counterfactuals, (k,) bool.
+        """Whether inputs are counterfactuals, (k,) bool.
 
-        x: (k, *shape). rows: (k,), the instance that each is a counterfactual of; by default each of its own.
+        x: (k, *shape). rows: (k,), the index of the instance of each input; by default 0 to n - 1.
         """
         f_target = np.where(self.target[rows], self.probabilities(x), 0).max(axis=1)
         return np.abs(f_target - np.float32(self.target_proba)) <= self.tol

@@ -1,7 +1,7 @@
-"""The compiled part of a search: steps of many rows at once, in one graph, for any step method.
+"""The compiled part of a search: the steps of a batch of rows in one graph, for any step method.
 
-A method is the pure functions of `cfx.method.StepMethod`; what a step learns beside them is in `cfx.evaluation`. Here
-they become three graphs that batches of any size pass through, built once for a model and a method.
+It combines the functions of a `cfx.method.StepMethod` with `cfx.evaluation` in three graphs, which are built once for a
+model and a method and accept batches of any size.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from cfx.evaluation import Met
 from cfx.method import StepMethod
 from cfx.point import Best, Row, Starts
 
-# The most steps without a word to the host: often enough for a progress bar, seldom enough to cost nothing.
+# The maximum number of steps between two returns to Python, which update the progress.
 _STEPS = 50
-# A model is given at least so many rows: for fewer, matrix products take other kernels, which round otherwise. So a row
-# has the same bits in every batch that it may be in, and a search that makes much of little ends the same way.
+# The minimum number of rows per call of the model. For fewer rows, matrix products use other kernels with different
+# rounding; with the minimum, the result of a row does not depend on its batch.
 _FEWEST = 16
-# What a graph knows of a method by other means than as a number that all rows share.
+# The fields of a method that are not scalar tensors in `settings`.
 _NOT_SHARED = ("target_class", "lam_init", "learning_rate", "feature_range", "precision")
 
 
 class Batch(NamedTuple):
-    """The rows that are being searched."""
+    """The current rows of a search."""
 
     row: Row
     state: Any
@@ -40,32 +40,32 @@ class Batch(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What is built once for a model, a shape of instances and a method, and shared by all later searches."""
+    """The graphs for a model, a shape of instances and a method, which all later searches share."""
 
     classifier: Classifier
     guides: tuple[keras.Model, ...]
-    """Kept alive for as long as the graphs that use them."""
+    """The models, which must live as long as the graphs."""
     rough: keras.Model | None
-    """The copy of the model that the steps are computed with where that is not in float32."""
+    """The copy of the model for steps in a lower precision."""
     is_xla: bool
-    """Each size of batch is compiled anew."""
+    """Whether XLA is used, which compiles each batch size separately."""
     begin: Callable[..., Batch]
-    """(settings, row, x, known): rows that have not taken a step, with the counterfactuals x where they are known."""
+    """(settings, row, x, known): start rows, with the counterfactuals x where `known` is true."""
     join: Callable[..., Batch]
-    """(batch, keep, fresh): the slots `keep` of a batch, then fresh rows, then what fills it up for the model."""
+    """(batch, keep, fresh): join the slots `keep` of a batch, fresh rows, and padding for the model."""
     run: Callable[..., tuple[Batch, Met]]
-    """(settings, batch, met, path_rows, enough): steps until at most `enough` rows go on, or _STEPS are taken."""
+    """(settings, batch, met, path_rows, enough): run steps until at most `enough` rows are active, at most _STEPS."""
 
 
-# By model, and by what else they are built for; and the architecture that the model had.
+# The programs by model and other arguments, with the architecture of the model.
 _programs: weakref.WeakKeyDictionary[Any, tuple[Any, dict[tuple[Any, ...], Any]]] = weakref.WeakKeyDictionary()
 T = TypeVar("T")
 
 
 def classifier(model: Callable[..., Any], probe: np.ndarray, outputs: Outputs, eps: float) -> Classifier:
-    """The view of a model that all searches share, made at its first use; `probe` (n, *shape), n >= 1, are instances.
+    """The cached `Classifier` of a model; `probe` (n, *shape), n >= 1, are instances.
 
-    Raises InputError where the model is no classifier of such instances (see `Classifier`).
+    Raises InputError if the model is not a classifier of such instances.
     """
     return _kept(model, ("classifier", probe.shape[1:], outputs, eps), lambda: Classifier(model, probe, outputs, eps))
 
@@ -82,7 +82,7 @@ def program(
     settings: dict[str, tf.Tensor],
     starts: Starts,
 ) -> Program:
-    """The compiled search for a model, made at its first use; `probe` (n, *shape), n >= 1, are some instances."""
+    """The cached program of a model; `probe` (n, *shape), n >= 1, are instances."""
     shapes = probe.shape[1:], starts.low.shape[1:]
 
     def build() -> Program:
@@ -100,7 +100,7 @@ def program(
 
 
 def _kept(model: Callable[..., Any], key: tuple[Any, ...], make: Callable[[], T]) -> T:
-    """What was made for a model under a key; it is made anew where the model's architecture has changed."""
+    """The cached object of a model and a key, created if it does not exist or the architecture has changed."""
     architecture = _architecture(model)
     known, kept = _programs.get(model, (None, {}))
     if known != architecture:
@@ -112,22 +112,22 @@ def _kept(model: Callable[..., Any], key: tuple[Any, ...], make: Callable[[], T]
 
 
 def _architecture(layer: Any) -> list[tuple[weakref.ref[Any], str | None]]:
-    """What of a Keras model a graph keeps as it was: its layers and what they are made with, but not their weights."""
+    """The layers of a Keras model and their configurations, without the weights."""
     if layers := getattr(layer, "layers", None):
         return [part for inner in layers for part in _architecture(inner)]
     try:
-        # as text, for a configuration may hold arrays, which cannot be compared as a whole
+        # as text, because a configuration may contain arrays, which cannot be compared with ==
         config = repr(layer.get_config()) if isinstance(layer, keras.Layer) else None
     except NotImplementedError:
-        # a layer of the user's own that does not describe itself
+        # a custom layer without get_config
         config = None
     return [(weakref.ref(layer), config)]
 
 
 def settings_of(method: StepMethod, thresholds: np.ndarray) -> dict[str, tf.Tensor]:
-    """The numbers of a method that all rows share, as tensors: another value needs no graph of its own.
+    """The scalar hyperparameters of a method as tensors, so that another value does not need another graph.
 
-    thresholds: (classes, guides), the margins that are wanted of the guides.
+    thresholds: (classes, guides), the required margins of the guides.
     """
     shared = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in _NOT_SHARED}
     settings = {
@@ -139,7 +139,7 @@ def settings_of(method: StepMethod, thresholds: np.ndarray) -> dict[str, tf.Tens
 
 @dataclass(frozen=True)
 class _Graphs:
-    """What becomes the graphs of a program, as functions of tensors."""
+    """The functions that are compiled to the graphs of a program."""
 
     method: type[StepMethod]
     classifier: Classifier
@@ -182,7 +182,7 @@ def _compile(
     guides: tuple[keras.Model, ...],
     rough: keras.Model | None,
 ) -> Program:
-    """Trace the graphs, once for batches of any size; shapes: of an instance, and of its bounds."""
+    """Trace the graphs for batches of any size; shapes: those of an instance and of its bounds."""
     shape, shape_of_bounds = shapes
     none = Row(
         index=tf.zeros([0], tf.int32),
@@ -194,7 +194,7 @@ def _compile(
         learning_rate=tf.zeros([0]),
     )
     settings_spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, settings)
-    # As concrete functions, of which TensorFlow does not count those of several models as one that is traced too often.
+    # Concrete functions, because TensorFlow warns if the functions of several models are traced repeatedly.
     nowhere = none.x, tf.zeros([0], tf.bool)
     begin_spec = [settings_spec, *tf.nest.map_structure(_spec, (none, *nowhere))]
     begin = tf.function(graphs.begin, begin_spec, autograph=False).get_concrete_function()
@@ -204,7 +204,7 @@ def _compile(
     join = tf.function(graphs.join, [batch_spec, keep_spec, batch_spec], autograph=False).get_concrete_function()
     run_spec = [settings_spec, batch_spec, met_spec, number_spec, number_spec]
     run = tf.function(graphs.run, run_spec, autograph=False, jit_compile=graphs.is_xla).get_concrete_function()
-    # Calls without rows compute nothing: what is left is to build the graphs, which then count in nobody's time.
+    # Calls without rows build the graphs, so that this time is not attributed to any row.
     run(settings, join(batch, tf.zeros([0], tf.int64), batch), met, 0, 0)
     return Program(graphs.classifier, guides, rough, graphs.is_xla, begin, join, run)
 
@@ -214,7 +214,7 @@ def _spec(value: tf.Tensor) -> tf.TensorSpec:
 
 
 def _filled(batch: Batch) -> Batch:
-    """The batch, and after it its first row as many times, ended, as it takes to give the model enough rows."""
+    """Pad the batch to the minimum number of rows with finished copies of its first row."""
     count = tf.shape(batch.row.index)[0]
     missing = tf.where(count > 0, tf.maximum(_FEWEST - count, 0), 0)
     filled = tf.nest.map_structure(lambda rows: tf.concat([rows, tf.repeat(rows[:1], missing, axis=0)], 0), batch)

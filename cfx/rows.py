@@ -1,4 +1,4 @@
-"""What a search is asked for, checked against the instances and, row by row, against the method."""
+"""Check the arguments of a search."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """n instances and what is asked for of each."""
+    """The checked arguments of a search with n rows."""
 
     method: Method
     x: np.ndarray
     """(n, *shape) float32, inside the feature range."""
     instance: np.ndarray
-    """(n,) the caller's index of each."""
+    """(n,), the caller's index of each instance."""
     target_class: np.ndarray
-    """(n,) text: `other`, `same` or a class."""
+    """(n,) text, the target class: `other`, `same` or a class."""
     batch_size: int
-    """The most rows that the model is given at once."""
+    """The maximum number of rows per call of the model."""
     path_rows: int
-    """How many rows, from the first, keep their path over lambda."""
+    """The number of first rows whose path over lambda is kept."""
     progress: Callable[[int, int], None]
-    """To be called with the rows done and n."""
+    """A function to call with (rows done, n)."""
 
     @property
     def probe(self) -> np.ndarray:
-        """Some instances by which a model can be looked at, at least one."""
+        """Instances to test a model with, at least one."""
         if len(self.x):
             return self.x[: self.batch_size]
         return np.zeros((1, *self.x.shape[1:]), np.float32) + self.method.feature_range[0]
 
     def of(self, field: str) -> np.ndarray:
-        """A hyperparameter of the method for each row, (n,); NaN where the method has none of that name."""
+        """A hyperparameter of the method for each row, (n,); NaN if the method does not have it."""
         value = getattr(self.method, field, np.nan)
         return np.array(value if isinstance(value, tuple) else [value] * len(self.x))
 
     def target(self, original_class: np.ndarray, classes: int) -> np.ndarray:
-        """Which classes each row may end in, (n, classes) bool. Raises InputError for a class that does not exist."""
+        """The target classes of each row, (n, classes) bool. Raises InputError for a class that does not exist."""
         each = np.arange(classes)
         target = np.empty((len(self.x), classes), bool)
         for text in np.unique(self.target_class):
@@ -60,7 +60,7 @@ class Rows:
         return target
 
     def is_met(self, probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Which rows have a counterfactual, (n,) bool, by the model's probabilities (n, classes) there."""
+        """Whether rows are counterfactuals, (n,) bool, from the model's probabilities (n, classes)."""
         f_target = np.where(target, probabilities, 0).max(axis=1)
         return np.abs(f_target - np.float32(self.method.target_proba)) <= self.method.tol
 
@@ -73,7 +73,7 @@ def asked(
     path_rows: int,
     progress: Callable[[int, int], None] | None,
 ) -> Rows:
-    """Check the arguments of `find_counterfactuals` against each other. Raises InputError where they do not fit."""
+    """Check the arguments of `find_counterfactuals`. Raises InputError if they are inconsistent."""
     n = len(x)
     indices = np.arange(n) if instances is None else np.asarray(instances)
     if indices.shape != (n,):
@@ -92,7 +92,7 @@ def asked(
 
 
 def guides_of(guides: Guides | None, method: Method, train: np.ndarray, classes: int) -> Guides | None:
-    """The guides where the method uses them. Raises InputError unless they are for this split and so many classes."""
+    """The guides, if the method uses them. Raises InputError if they do not fit the training split and the classes."""
     if not method.guide_quantile:
         return None
     if guides is None:
@@ -107,7 +107,7 @@ def guides_of(guides: Guides | None, method: Method, train: np.ndarray, classes:
 
 
 def instances_of(x: Any, method: Method) -> np.ndarray:
-    """x as float32 (n, *shape). Raises InputError unless it is a batch inside the method's feature range."""
+    """Convert x to float32 (n, *shape). Raises InputError unless it is a batch inside the method's feature range."""
     try:
         x = np.ascontiguousarray(x, np.float32)
     except (TypeError, ValueError):
@@ -129,9 +129,9 @@ def instances_of(x: Any, method: Method) -> np.ndarray:
 
 
 def training_split(train: tuple[Any, Any] | None, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The training instances (m, *shape) float32 and their classes (m,); m is 0 where none are given.
+    """The training instances (m, *shape) float32 and their classes (m,); m is 0 if none are given.
 
-    Raises InputError where they do not fit the instances or each other.
+    Raises InputError if their shapes or classes are inconsistent.
     """
     if train is None:
         return np.zeros((0, *shape), np.float32), np.zeros(0, int)

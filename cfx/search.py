@@ -1,7 +1,6 @@
-"""Find the counterfactuals of many instances: what `cfx` is for.
+"""Find the counterfactuals of a batch of instances, the main function of `cfx`.
 
-A method searches, in one of two forms (`cfx.step_search`, `cfx.array_search`). What it finds counts only after the
-caller's own model has confirmed it.
+A method has one of two forms (`cfx.step_search`, `cfx.array_search`). The caller's model checks its results.
 """
 
 import time
@@ -21,7 +20,7 @@ from cfx.problem import Problem
 from cfx.result import Outcome, Result, distances
 from cfx.rows import Rows
 
-# The most rows in one step, and the most numbers in their instances: where a larger batch gains no more.
+# The maximum number of rows and of features per batch; larger batches are not faster.
 _LIMITS = {"CPU": (256, 2**20), "GPU": (1024, 2**22)}
 
 
@@ -40,31 +39,31 @@ def find_counterfactuals(
     jit_compile: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
-    """Search a counterfactual for every row of x.
+    """Search for a counterfactual of every row of x.
 
-    A row whose instance already is a counterfactual comes back `unchanged`, bit for bit, without a step. A row for
-    which none is met comes back as it is, too, and is not `found`. The same call on the same machine gives the same
-    bits, and on a CPU so does a row in any other batch, where the model's layers round alike at every place
-    (convolutions, dense layers and relu do; an exponential may not, and differs by its rounding).
+    If an instance already is a counterfactual, its row is returned unchanged and marked `unchanged`. If none is found,
+    the instance is returned, and the row is not marked `found`. The same call on the same machine is deterministic. On
+    a CPU, the result of a row does not depend on its batch if the rounding of the model's layers does not depend on the
+    position in the batch (true for convolutions, dense layers and relu, but not always for exponentials).
 
     Args:
-        model: a Keras classifier that ends in probabilities or logits (n, classes) or in one unit (two classes), or a
-            function of float32 arrays (n, *shape) that does: its gradients are taken numerically.
+        model: a Keras classifier that returns probabilities or logits (n, classes), or one unit for two classes, or a
+            function of float32 arrays (n, *shape) with such results, whose gradients are computed numerically.
         x: (n, *shape), the instances, inside the method's feature range.
         method: `PrimalDual`, `Wachter`, `NearestNeighbour` or any other `Method`, with its hyperparameters.
-        instances: (n,) indices of the instances, for the column `instance`; 0 to n - 1 where not given.
-        train: the training split, (m, *shape) and (m,) classes, for methods that look at it.
-        guides: those of this training split, for methods that search with guides.
-        batch_size: the most rows that the model is given at once; by default as many as go with their size.
-        path_rows: for how many rows, from the first, to keep the path over lambda of a step method.
-        outputs: what the model gives, "probabilities" or "logits"; "auto" finds out, or says that it cannot.
+        instances: (n,) indices of the instances, for the column `instance`; by default 0 to n - 1.
+        train: the training split, (m, *shape) and (m,) classes, for methods that need it.
+        guides: the guides of this training split, for methods that need them.
+        batch_size: the maximum number of rows per call of the model; by default it depends on their size.
+        path_rows: the number of first rows whose path over lambda is kept, for step methods.
+        outputs: the outputs of the model, "probabilities" or "logits", or "auto" to detect them.
         eps: half the step of the numerical gradient of a function, in units of x.
         jit_compile: whether XLA compiles the steps; by default on a GPU only, where it is faster.
-        progress: called with the rows done and n, now and then.
+        progress: called regularly with (rows done, n).
 
     Raises:
-        InputError: an argument does not fit the model or x; the model gives a number that is not finite, or no gradient
-            to a step method; an array method returns anything but finite numbers (n, *shape) in the feature range.
+        InputError: an argument does not fit the model or x; the model returns a number that is not finite, or has no
+            gradient for a step method; an array method does not return finite numbers (n, *shape) in the feature range.
     """
     x = rows.instances_of(x, method)
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
@@ -90,7 +89,7 @@ def _found(
     guides: Guides | None,
     search: Callable[..., Outcome],
 ) -> Result:
-    """Search for the rows that are no counterfactuals as they are, and see what the model says of what is found."""
+    """Search for the rows that are not counterfactuals yet, and check the results with the model."""
     n, started = len(asked.x), time.perf_counter()
     before = classifier.batched_probabilities(asked.x, asked.batch_size)
     original_class = before.argmax(axis=1)
@@ -107,7 +106,7 @@ def _found(
     cf_class = after.argmax(axis=1)
     l1, l2, l0 = distances(x, asked.x)
     plausible = _plausible(guides, asked.method, x, cf_class, found)
-    # What belongs to no step, such as the predictions before and after, is shared by all rows.
+    # The time outside the steps, such as that of the predictions before and after, is divided among all rows.
     rest = time.perf_counter() - started - outcome.untimed_s - outcome.runtime_s.sum()
     return Result(
         method=asked.method.name,
@@ -143,7 +142,7 @@ def _problem(
     target: np.ndarray,
     wanted: np.ndarray,
 ) -> Problem:
-    """What a method is given of the wanted rows (k,)."""
+    """The problem of the rows `wanted` (k,)."""
     n, method = len(asked.x), asked.method
     low, high = (np.asarray(bound, np.float32) for bound in method.feature_range)
     return Problem(

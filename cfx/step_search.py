@@ -1,7 +1,7 @@
-"""The search by a step method: rows pass through batches that step together.
+"""The search with a step method, in batches of rows.
 
-Each row has its own target, weights, step counter and end; rows that have ended leave, and waiting rows take their
-places. The steps themselves are in `cfx.program`.
+Each row has its own target classes, weights and step counter. Waiting rows replace rows that have ended. The steps are
+in `cfx.program`.
 """
 
 import time
@@ -23,10 +23,10 @@ from cfx.rows import Rows
 
 
 def search(build: Callable[..., Program], asked: Rows, problem: Problem, wanted: np.ndarray) -> Outcome:
-    """Search for the wanted rows (k,), given by their places: the instances of the problem.
+    """Search for the rows with the indices `wanted` (k,), which are the instances of the problem.
 
-    build: gives the program for (settings, starts). Raises InputError where the model gives a number that is not
-    finite, or has no gradient anywhere.
+    build: returns the program for (settings, starts). Raises InputError if the model returns a number that is not
+    finite, or has no gradient.
     """
     method = cast(StepMethod, asked.method)
     thresholds = np.zeros((problem.target.shape[1], 0), np.float32)
@@ -57,7 +57,7 @@ def search(build: Callable[..., Program], asked: Rows, problem: Problem, wanted:
 
 
 def _nearest_of(l1: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """For each instance the search (k,) of least L1 among its own, the first of several; `row` ascends."""
+    """For each instance, its first search of least L1; `row` (k,) is ascending."""
     order = np.lexsort((l1, row))
     return order[np.unique(row[order], return_index=True)[1]]
 
@@ -72,7 +72,7 @@ def _outcome(
     path: LambdaPath,
     built_s: float,
 ) -> Outcome:
-    """The nearest counterfactual of all searches of each row, with their steps and their time together."""
+    """The nearest counterfactual of all searches of each row, with their total steps and time."""
     n = len(asked.x)
     x, lam, anchor = asked.x.copy(), np.full(n, np.nan, np.float32), no_anchors(n)
     x[wanted], lam[wanted], anchor[wanted] = best.x[chosen], best.lam[chosen], starts.anchor[chosen]
@@ -91,7 +91,7 @@ def _stepped(
     followed: int,
     place: np.ndarray,
 ) -> tuple[Best, Met, np.ndarray]:
-    """What has come of every search, the path, and each one's share in the time of the batches that it was in."""
+    """The result of every search, the paths, and the share of each search in the time of its batches."""
     n = len(row.x)
     nan = np.full(n, np.nan, np.float32)
     best = Best(row.x.copy(), nan, nan.copy(), np.zeros(n, np.int32), np.ones(n, bool))
@@ -109,7 +109,7 @@ def _stepped(
         batch = compiled.join(batch, keep, _begun(compiled, settings, row, starts, fresh))
         slots = np.concatenate([slots[keep], fresh])
         going = np.ones(len(slots), bool)
-        # A few places empty are worth a new batch, or half of them where its size has to be compiled.
+        # A new batch starts after a few rows have ended, or half of them if each size must be compiled.
         enough = len(slots) // 2 if compiled.is_xla and not len(waiting) else len(slots) - max(1, len(slots) // 32)
         while going.sum() > enough:
             before = batch.best.steps.numpy()[: len(slots)]
@@ -134,8 +134,8 @@ def _check_finite(batch: Batch, place: np.ndarray) -> None:
 
 
 def _check_gradient(classifier: Classifier, x: np.ndarray, batch_size: int) -> None:
-    """Raise InputError where steps lead nowhere, for the model is flat around all of these instances (n, *shape)."""
-    # no sum of these times the slopes of logits is 0 by chance
+    """Raise InputError if the gradient of the model is 0 for all of these instances (n, *shape)."""
+    # random weights, so that gradients do not cancel
     weights = np.random.default_rng(0).uniform(1, 2, classifier.classes).astype(np.float32)
     for at in range(0, len(x), batch_size):
         part = x[at : at + batch_size]
@@ -153,7 +153,7 @@ def _places(asked: Rows) -> int:
 
 
 def _path(classifier: Classifier, met: Met, asked: Rows, chosen: np.ndarray, place: np.ndarray) -> LambdaPath:
-    """The paths of the searches that were chosen (k,), each of the row at its place."""
+    """The paths of the searches `chosen` (k,)."""
     kept = np.flatnonzero(~np.isnan(met.lam))
     kept = kept[np.isin(kept // _places(asked), chosen)]
     points, row = tf.gather(met.x, kept).numpy(), place[kept // _places(asked)]
@@ -165,7 +165,7 @@ def _path(classifier: Classifier, met: Met, asked: Rows, chosen: np.ndarray, pla
 
 
 def _padded(going: np.ndarray) -> np.ndarray:
-    """The slots that go on, and as many that have ended as make their number a power of two."""
+    """The active slots, padded with ended ones to a power of two."""
     size = 2 ** int(np.ceil(np.log2(going.sum())))
     return np.argsort(~going, kind="stable")[:size]
 

@@ -1,16 +1,16 @@
-"""The program that runs a user's method in a process of its own, so that no other can fail with it.
+"""The program that runs a user's method in a separate process, so that its failures do not affect others.
 
     python worker.py <requests> <replies> <caller>    two file descriptors, and the process that it ends with
 
-It needs Python 3.10 and numpy, so that a method may run in an environment that has other packages than this project.
-There, `cfx` is loaded from the folder of this file, and no other package of the caller's environment is seen.
+It needs Python 3.10 and numpy, so that a method may run in an environment with other packages than this project. There,
+`cfx` is loaded from the folder of this file, without other packages of the caller's environment.
 
-The process forks. The first half never runs the user's code: it waits for the second half, and kills the whole process
-group when the caller has gone, however hard the user's code hangs, and whatever processes it has started.
+The process forks. The parent, the guard, does not run the user's code: it waits for the child, the worker, and kills
+the whole process group when the caller has ended, even if the user's code hangs or has started other processes.
 
-A message is two lengths of 8 bytes, a header in JSON, and arrays as an .npz without pickle. After a first one about the
-interpreter, the caller sends one request. What comes back is any number of calls, which the caller answers ("call", the
-model's functions) or not ("progress"), and in the end the result or what is wrong.
+A message consists of two lengths of 8 bytes, a header in JSON, and arrays as an .npz without pickle. After a first
+message about the interpreter, the caller sends one request. The worker replies with any number of calls, which the
+caller answers ("call", the functions of the model) or does not answer ("progress"), and finally the result or an error.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     import numpy as np
 
-# Of the header and of the arrays, in bytes.
+# The lengths of the header and of the arrays, in bytes.
 _LENGTHS = struct.Struct(">QQ")
-# How often, in seconds, the guard looks whether the caller is still there.
+# Seconds between two checks of the guard whether the caller exists.
 _LOOK_S = 0.05
 
 
 def send(stream: BinaryIO, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> None:
-    """Write a message: a header that JSON can hold, and arrays of plain numbers."""
+    """Write a message: a header of JSON types, and arrays of numbers."""
     body = BytesIO()
     if arrays:
-        # An interpreter without numpy has to say so in a message.
+        # Imported here, because an interpreter without numpy must be able to send an error.
         import numpy as np
 
         np.savez(body, **arrays)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def send(stream: BinaryIO, header: Mapping[str, Any], arrays: Mapping[str, np.nd
 
 
 def receive(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a message. Raises EOFError where the other side has gone."""
+    """Read a message. Raises EOFError if the other side has closed the stream."""
     text, body = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
     header = json.loads(_exactly(stream, text))
     if not body:
@@ -69,12 +69,12 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def main(requests: int, replies: int, caller: int) -> None:
-    """Answer the one request that comes, in a process that another one guards."""
+    """Answer one request, in a process guarded by another one."""
     if worker := os.fork():
         os.close(requests)
         os.close(replies)
         _guard(worker, caller)
-    # A program that the method starts must not hold the pipes open.
+    # A program that the method starts must not keep the pipes open.
     os.set_inheritable(requests, False)
     os.set_inheritable(replies, False)
     folder = Path(__file__).resolve().parent
@@ -93,8 +93,8 @@ def main(requests: int, replies: int, caller: int) -> None:
 
 
 def _guard(worker: int, caller: int) -> None:
-    """Wait for the worker and end as it ends, with 128 and the signal's number for a signal; or end with the caller."""
-    # Not the caller where the interpreter is a script that starts another one.
+    """Wait for the worker and exit with its code, or 128 plus the number of its signal; also exit with the caller."""
+    # This may differ from the caller, if the interpreter is a script that starts another one.
     parent = os.getppid()
     while os.getppid() == parent and _exists(caller):
         ended, status = os.waitpid(worker, os.WNOHANG)
@@ -114,7 +114,7 @@ def _exists(process: int) -> bool:
 
 
 def _load_cfx(folder: Path) -> None:
-    """Import `cfx` from its folder, without a look at what lies beside it."""
+    """Import `cfx` from its folder, without other packages beside it."""
     spec = importlib.util.spec_from_file_location(
         "cfx", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
@@ -124,8 +124,8 @@ def _load_cfx(folder: Path) -> None:
 
 
 def _serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
-    """Do what the request says, and send the result, or the argument that is wrong and why."""
-    # Only now can `cfx` be found.
+    """Process the request, and send the result or an error with the invalid argument."""
+    # `cfx` can be imported only now.
     from cfx.errors import InputError
 
     request, arrays = receive(incoming)
@@ -139,7 +139,7 @@ def _serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
 
 
 def _describe(module: Path, points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fields of `cfx.own.Description`, after the class of the file has taken the hyperparameters of all points."""
+    """The fields of `cfx.own.Description`, after the class of the file has validated all points."""
     from cfx import own_file
     from cfx.method import StepMethod
 
@@ -157,18 +157,18 @@ def _describe(module: Path, points: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _packages() -> dict[str, str]:
-    """The version of each package that can be imported here, by its normalized name."""
+    """The version of each importable package, by its normalized name."""
     packages: dict[str, str] = {}
     for found in metadata.distributions():
         name = found.metadata["Name"]
-        # Of two with one name, the first on the path is imported.
+        # The first of several with the same name is imported.
         if name:
             packages.setdefault(re.sub(r"[-_.]+", "-", name).lower(), found.version)
     return dict(sorted(packages.items()))
 
 
 def _search(request: dict[str, Any], arrays: dict[str, np.ndarray], model: _Model) -> np.ndarray:
-    """What the method gives for the problem of a request, as an array of numbers."""
+    """The result of the method for the problem of a request, as an array of numbers."""
     import numpy as np
 
     from cfx import own_file
@@ -252,11 +252,11 @@ class _Model:
         send(self._outgoing, header, arrays)
 
     def _let_go(self) -> None:
-        """In a process that the method forks: hold the pipes no longer, so that the caller sees when this one ends."""
+        """Close the pipes in a process that the method forks, so that the caller detects when this process ends."""
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (self._incoming, self._outgoing):
             os.dup2(null, stream.fileno(), inheritable=False)
-        # A thread of the process before may have held it.
+        # Another thread may have held the lock.
         self._lock = threading.Lock()
 
 
