@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import dvc, run
-from pipelines.cells import plan, store
+from pipelines.cells import identity, plan, store
 from pipelines.config import schema
-from pipelines.launching import job
+from pipelines.launching import fan_out, job
 from pipelines.stages import explain
 from pipelines.tracking import client
 
@@ -25,11 +25,11 @@ PARTS = {
     "the search": [(explain, "search")],
     "judges": [(explain, "measure")],
     "store": [(store, "save")],
-    "planning": [(schema, "read"), (plan, "make_cells"), (plan, "identity")],
+    "planning": [(schema, "read"), (plan, "make_cells"), (identity, "inputs")],
     "MLflow": [(client, name) for name in ("connect", "parent_run", "log_cell", "sync_cells", "run_links")]
     + [(client, "log_results"), (client, "end_run")],
     "a job, the rest": [(job, "run")],
-    "Hydra": [(run, "fan_out")],
+    "Hydra": [(fan_out, "fan_out")],
 }
 spent: dict[str, np.ndarray] = {}
 _inside = [np.zeros(3)]

@@ -20,17 +20,17 @@ from cfx.data import FEATURE_RANGE
 
 FeatureRange = tuple[ArrayLike, ArrayLike]
 
-_PANEL = 168  # pixels of a panel's longer side, about
-_STEP = 84  # the same for a step of an evolution, of which there are many
+_PANEL = 168  # approximate longer side of a panel, in pixels
+_STEP = 84  # the same for a step of an evolution
 _STEPS_A_LINE = 7
 _SHEET_COLUMNS = 12
 _GAP = 12
 _FONT_SIZE = 13
-_LINE = 19  # pixels from one line of text to the next
-_BAR = 4  # pixels of a table's feature, one of them the gap to the next
-_BAR_ROWS = 48  # pixels of the full height, at least
+_LINE = 19  # line height of text, in pixels
+_BAR = 4  # width of a bar including a gap of one, in pixels
+_BAR_ROWS = 48  # minimum height of bars, in pixels
 _INK, _FAINT, _GROUND = "#1c1e21", "#9aa0a6", "#ffffff"
-_DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)  # an odd number: no change has a colour of its own
+_DIVERGING = matplotlib.colormaps["RdBu_r"].resampled(257)  # an odd number, so that zero has its own colour
 
 
 def caption(

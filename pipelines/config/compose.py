@@ -139,7 +139,8 @@ def _check_groups(overrides: list[Override]) -> None:
             raise InputError(f"{line}: has no default to override; write +{line}")
         if key in GROUP_NAMES:
             group = key.partition(".")[0]
-            raise InputError(f"{line}: is set by the config group; write {group}={line.partition('=')[2] or '...'}")
+            option = line.partition("=")[2] or "..."
+            raise InputError(f"{line}: is chosen by the config group {group}; write {group}={option}")
         if override.is_delete() and key in ("data", "model", "search", "tracking"):
             raise InputError(f"{line}: a config group cannot be removed; choose one of its options with {key}=...")
 

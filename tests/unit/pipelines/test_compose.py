@@ -87,7 +87,7 @@ def test_a_config_file_that_is_no_yaml_is_told_in_a_line(tmp_path, text):
     [
         ("data=mnsit", "data=mnsit: unknown option; choose one of mnist, mnist_5k, npz (did you mean mnist?)"),
         ("tracking=file", "tracking=file: unknown option; choose one of server, sqlite"),
-        ("search.method=segment", "search.method=segment: is set by the config group; write search=segment"),
+        ("search.method=segment", "search.method=segment: is chosen by the config group search; write search=segment"),
         ("~search", "~search: a config group cannot be removed; choose one of its options with search=..."),
         ("seed", "seed: has no value; write seed=..."),
         (
