@@ -117,8 +117,7 @@ def compose(arguments: Sequence[str]) -> Request:
         config = composed[0] if composed else config
         search, search_axes = axes.search_section(swept, config, others, of_search)
         variants = [(values, _scientific(one)) for (values, _), one in zip(points, composed, strict=True)]
-        scientific = _scientific(config) | ({"search": search} if "search" in config else {})
-        params = parameters.from_config(scientific, search_axes, variants)
+        params = parameters.from_config(_scientific(config) | {"search": search}, search_axes, variants)
         _check_unused(overrides, params)
         operational = _resolved(config, ("tracking", "launch"))
         schema.validate(Launch, operational.get("launch"), "launch.")

@@ -45,7 +45,7 @@ def _with_digests(raw: dict[str, Any]) -> dict[str, Any]:
         names = searches.hyperparameters({**section, **sweep})
         axes = {axis: values for axis, values in sweep.items() if axis in names}
         points = [
-            searches.hyperparameters(section) | dict(zip(axes, values, strict=True))
+            searches.hyperparameters({**section, **dict(zip(axes, values, strict=True))})
             for values in itertools.product(*axes.values())
         ]
         return searches.with_digests(section, searches.describe(section, points))

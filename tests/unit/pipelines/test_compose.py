@@ -135,6 +135,7 @@ class Own(ArrayMethod):
         ("steps=many", "search.steps: must be of type int, not 'many'; change the value"),
         ("size=0.1,true", "search.size: must be of type float, not True; change the value"),
         ("unit=1", "search.unit: must be of type str, not 1; change the value"),
+        ("unit=one,nan", "search.unit: must be a finite number, not nan"),
         ("steps=0", "search.steps must be at least 1"),
         ("size=7", "search.module: mine.py, line 17: AssertionError"),
     ],
