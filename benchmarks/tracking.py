@@ -60,7 +60,7 @@ def make(cells, instances):
         method = Wachter(lam_init=0.1 + number)
         swept = {"lam_init": method.lam_init}
         cell = Cell(f"{number:032}", {}, swept, method, tuple(range(instances)), paths.LATEST)
-        measures = pd.DataFrame({name: random.uniform(size=instances) for name in ("im1", "im2", "oracle")})
+        measures = pd.DataFrame({name: random.uniform(size=instances) for name in ("im1", "im2", "agreement")})
         now = "2026-01-01T00:00:00.000+00:00"
         store.save(cell.id, result(cell, x, random), measures, {"host": "here", "started": now, "finished": now})
         made.append(cell)

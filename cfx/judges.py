@@ -1,11 +1,13 @@
-"""The judges of counterfactuals: autoencoders that know each class, and an oracle, a second classifier.
+"""The judges of counterfactuals: a committee of five classifiers, and autoencoders that know each class.
 
-They are trained on the training split, never on what is explained, for a number of steps and not of epochs: that
-bounds the time whatever the size of the data. `cfx.metrics` asks them.
+A judge measures (`cfx.metrics`), and no search ever meets one: seeds and architectures are others than those of the
+guides (`cfx.guide_training`). Judges are trained on the training split, never on what is explained, for a number of
+steps and not of epochs, so that the time is bounded whatever the size of the data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import keras
 
 _EXAMPLES_A_STEP = 64
+# Of the noise that the denoising autoencoder learns to remove, in units of the input.
+_DEVIATION = np.float32(0.1)
 # Units of an autoencoder's hidden layers, and of the code between them: 32, or a quarter of the features where there
 # are few, for an autoencoder that can copy its input knows nothing of its class.
 _HIDDEN, _CODE = 128, 32
@@ -27,30 +31,33 @@ _WEIGHTS = 2**26
 
 
 def autoencoders(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None = None) -> keras.Model:
-    """Train an autoencoder on each class and one on all classes, as one model.
+    """Train an autoencoder on each class, one on all classes, and a denoising one on all classes, as one model.
 
-    It takes inputs (n, *shape) in [-0.5, 0.5] and returns (n, classes + 1, *shape): the reconstructions by the
-    autoencoder of each class, and last by the one of all classes. They share no weight, and each learns from examples
-    of its own. Per autoencoder: dense layers of 128, 32 (the code; less for a table), 128 and all features, trained by
-    Adam on the mean squared error. progress: called with (steps done, in all).
+    It takes inputs (n, *shape) in [-0.5, 0.5] and returns (n, classes + 2, *shape): the reconstructions by the
+    autoencoder of each class, by the one of all classes, and by the denoising one, which has learnt from inputs with
+    Gaussian noise of a standard deviation of 0.1. They share no weight, and each learns from examples of its own. Per
+    autoencoder: dense layers of 128, 32 (the code; less for a table), 128 and all features, trained by Adam on the mean
+    squared error. progress: called with (steps done, in all).
     """
     import keras
     from keras import layers
 
     training.set_seed(seed)
-    features, copies = prod(dataset.input_shape), dataset.classes + 1
+    features, copies = prod(dataset.input_shape), dataset.classes + 2
     hidden = max(1, min(_HIDDEN, _WEIGHTS // (2 * copies * features)))
     code = max(1, min(_CODE, hidden, features // 4))
 
     stack = training.autoencoders(copies, features, hidden, code)
     apart = keras.Sequential([keras.Input((copies, features)), *stack])
     x = dataset.x_train.reshape(-1, features)
-    groups = [*training.members(dataset), np.arange(len(x))]
+    groups = [*training.members(dataset), *[np.arange(len(x))] * 2]
     random = np.random.default_rng(seed)
 
     def examples() -> tuple[np.ndarray, np.ndarray]:
         drawn = training.drawn(x, groups, _EXAMPLES_A_STEP, random)
-        return drawn, drawn
+        noisy = drawn.copy()
+        noisy[:, -1] += _DEVIATION * random.standard_normal(noisy[:, -1].shape, np.float32)
+        return noisy, drawn
 
     training.fit(apart, "mean_squared_error", examples, steps, progress)
     inputs = [keras.Input(dataset.input_shape, name="x"), layers.Flatten(name="flat")]
@@ -59,33 +66,95 @@ def autoencoders(dataset: Dataset, *, steps: int, seed: int, progress: Progress 
     return keras.Sequential([*inputs, same_for_all, *stack, shaped], name="autoencoders")
 
 
-def oracle(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None = None) -> keras.Model:
-    """Train a classifier that is not the explained one: (n, *shape) in [-0.5, 0.5] to probabilities (n, classes).
+def committee(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None = None) -> keras.Model:
+    """Train five classifiers, as one model: (n, *shape) in [-0.5, 0.5] to probabilities (n, 5, classes).
 
-    For images three 3x3 convolutions with pooling and no hidden layer, for tables three hidden layers: its opinion
-    counts because it has another architecture and another seed than the explained classifier. Trained by Adam on the
-    cross-entropy. progress: called with (steps done, in all).
+    They share no weight. For images: the oracle, three 3x3 convolutions with pooling and no hidden layer; one with two
+    5x5 convolutions and a hidden layer, after LeNet-5; one with residual blocks; one with depthwise separable
+    convolutions; and one with three hidden layers and no convolution. For tables: five stacks of hidden layers that
+    differ in depth, width and activation. Trained together by Adam on the sum of their cross-entropies, on the same
+    64 examples a step. progress: called with (steps done, in all).
     """
     import keras
     from keras import layers
 
     training.set_seed(seed)
-    model = keras.Sequential([keras.Input(dataset.input_shape, name="x")], name="oracle")
-    for i, units in enumerate((16, 32, 64), start=1):
-        if len(dataset.input_shape) == 3:
-            model.add(layers.Conv2D(units, 3, padding="same", activation="relu", name=f"convolution_{i}"))
-            model.add(layers.MaxPooling2D(2, padding="same", name=f"pooling_{i}"))
-        else:
-            model.add(layers.Dense(64, activation="relu", name=f"hidden_{i}"))
-    model.add(layers.Flatten(name="flat"))
-    model.add(layers.Dropout(0.3, name="dropout"))
-    model.add(layers.Dense(dataset.classes, activation="softmax", name="probabilities"))
+    inputs = keras.Input(dataset.input_shape, name="x")
+    makers = _IMAGE_MEMBERS if len(dataset.input_shape) == 3 else _TABLE_MEMBERS
+    members = []
+    for make in makers:
+        features = layers.Dropout(0.2)(layers.Flatten()(make(inputs)))
+        probabilities = layers.Dense(dataset.classes, activation="softmax")(features)
+        members.append(layers.Reshape((1, dataset.classes))(probabilities))
+    model = keras.Model(inputs, layers.Concatenate(axis=1)(members), name="committee")
+    for number, layer in enumerate(model.layers):
+        # Keras counts the layers of a process, and a digest must not depend on what else was made there
+        layer.name = f"layer_{number}"
     random = np.random.default_rng(seed)
 
     def examples() -> tuple[np.ndarray, np.ndarray]:
         drawn = random.choice(len(dataset.x_train), _EXAMPLES_A_STEP)
-        return dataset.x_train[drawn], dataset.y_train[drawn]
+        return dataset.x_train[drawn], np.repeat(dataset.y_train[drawn, None], len(makers), axis=1)
 
-    # the layers are trained in a model of their own, so that the one returned carries no optimizer into its file
-    training.fit(keras.Sequential(model.layers), "sparse_categorical_crossentropy", examples, steps, progress)
+    # it is trained as a part of another model, so that the one returned carries no optimizer into its file
+    training.fit(keras.Sequential([model]), "sparse_categorical_crossentropy", examples, steps, progress)
     return model
+
+
+def _pooled(x: keras.KerasTensor) -> keras.KerasTensor:
+    from keras import layers
+
+    for filters in (16, 32, 64):
+        x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        x = layers.MaxPooling2D(2, padding="same")(x)
+    return x
+
+
+def _lenet(x: keras.KerasTensor) -> keras.KerasTensor:
+    from keras import layers
+
+    for filters in (8, 24):
+        x = layers.Conv2D(filters, 5, padding="same", activation="relu")(x)
+        x = layers.MaxPooling2D(2, padding="same")(x)
+    return layers.Dense(128, activation="relu")(layers.Flatten()(x))
+
+
+def _residual(x: keras.KerasTensor) -> keras.KerasTensor:
+    from keras import layers
+
+    x = layers.Conv2D(24, 4, strides=2, padding="same", activation="relu")(x)
+    x = layers.MaxPooling2D(2, padding="same")(x)
+    for _ in range(2):
+        change = layers.Conv2D(24, 3, padding="same", activation="relu")(x)
+        x = layers.Activation("relu")(layers.Add()([x, layers.Conv2D(24, 3, padding="same")(change)]))
+    return x
+
+
+def _separable(x: keras.KerasTensor) -> keras.KerasTensor:
+    from keras import layers
+
+    x = layers.SeparableConv2D(24, 5, strides=2, depth_multiplier=8, padding="same", activation="elu")(x)
+    x = layers.SeparableConv2D(48, 5, padding="same", activation="elu")(x)
+    return layers.MaxPooling2D(2, padding="same")(x)
+
+
+def _hidden(*units: int, activation: str) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
+    def make(x: keras.KerasTensor) -> keras.KerasTensor:
+        from keras import layers
+
+        x = layers.Flatten()(x)
+        for count in units:
+            x = layers.Dense(count, activation=activation)(x)
+        return x
+
+    return make
+
+
+_IMAGE_MEMBERS = (_pooled, _lenet, _residual, _separable, _hidden(384, 192, 96, activation="gelu"))
+_TABLE_MEMBERS = (
+    _hidden(64, 64, 64, activation="relu"),
+    _hidden(96, activation="relu"),
+    _hidden(128, 64, activation="tanh"),
+    _hidden(48, 48, activation="gelu"),
+    _hidden(32, 32, 32, 32, activation="elu"),
+)

@@ -42,8 +42,8 @@ def qualifying(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 def nearest(
     x: np.ndarray,
     x_train: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
+    low: np.ndarray | float,
+    high: np.ndarray | float,
     count: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from cfx.errors import InputError
 from cfx.files import replacing
 
 # A feature has changed if it moved by more than this, in units of the input.
-_CHANGED = 1e-3
+CHANGED = 1e-3
 # The columns of `Result.frame`.
 COLUMNS = tuple(
     [
@@ -171,4 +171,4 @@ def distances(x: np.ndarray, instances: np.ndarray) -> tuple[np.ndarray, np.ndar
     """L1, L2 and L0 (changes above 1e-3), (n,) each, between x and instances (n, *shape), summed in float64."""
     change = np.abs(np.asarray(x, np.float64) - instances)
     features = tuple(range(1, change.ndim))
-    return change.sum(features), np.sqrt(np.square(change).sum(features)), (change > _CHANGED).sum(features)
+    return change.sum(features), np.sqrt(np.square(change).sum(features)), (change > CHANGED).sum(features)

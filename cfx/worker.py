@@ -70,7 +70,9 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def main(requests: int, replies: int, caller: int) -> None:
     """Answer one request, in a process guarded by another one."""
-    if worker := os.fork():
+    worker = os.fork()
+    _outlive_requests_to_end()
+    if worker:
         os.close(requests)
         os.close(replies)
         _guard(worker, caller)
@@ -90,6 +92,19 @@ def main(requests: int, replies: int, caller: int) -> None:
         if problem_with_numpy is None:
             _load_cfx(folder)
             _serve(incoming, outgoing)
+
+
+def _outlive_requests_to_end() -> None:
+    """Leave it to the caller what a SIGTERM means: a cluster that ends a job sends it to all processes of the job."""
+    process = os.getpid()
+
+    def decide(number: int, frame: object) -> None:
+        # a process that the method forks ends as any other does
+        if os.getpid() != process:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, decide)
 
 
 def _guard(worker: int, caller: int) -> None:

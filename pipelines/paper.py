@@ -41,7 +41,7 @@ from pipelines.terminal import console
 FOLDER = paths.ROOT / "paper"
 EXPERIMENTS = ("cf_mnist", "targets_100", "sensitivity", "seeds")
 # The measures in findings.tex; findings.csv has all of them.
-_COLUMNS = ("validity", "l1", "quality/l0", "quality/im1", "quality/oracle")
+_COLUMNS = ("validity", "l1", "quality/l0", "quality/im1", "quality/agreement", "quality/components")
 # The sizes of the test splits of the built-in data sets.
 _TEST_SIZES = {"mnist_5k": 1_000, "mnist": 10_000}
 

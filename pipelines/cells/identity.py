@@ -39,7 +39,7 @@ def inputs(search: Mapping[str, Any], instances: tuple[int, ...], trained: Train
         "instances": list(instances),
         "data": json.loads(trained.data_card.read_text())["sha256"],
         "model": models.sha256(trained.model),
-        "judges": [models.sha256(path) for path in (trained.autoencoders, trained.oracle)],
+        "judges": [models.sha256(path) for path in (trained.autoencoders, trained.committee)],
         **({"guides": guides(trained)} if searches.method(search).guide_quantile else {}),
         "code": code_sha256(search["method"]),
     }

@@ -36,11 +36,53 @@ MEASURES = (
     Measure(
         "validity", "found", "share found", "mean", "searched", "share of the instances that have a counterfactual"
     ),
+    Measure(
+        "quality/agreement",
+        "agreement",
+        "agreement",
+        "mean",
+        "found",
+        "share of the five judges that see its class",
+    ),
+    Measure(
+        "quality/majority", "majority", "majority", "mean", "found", "share that most of the judges put into its class"
+    ),
+    Measure("quality/oracle", "oracle", "oracle", "mean", "found", "share that the first judge puts into its class"),
     Measure("quality/im1", "im1", "IM1", "median", "found", "below 1: more like its new class than like its old one"),
     Measure("quality/im2", "im2", "IM2", "median", "found", "near 0: its class alone describes it as well as all data"),
     Measure(
-        "quality/oracle", "oracle", "oracle", "mean", "found", "share that a second classifier puts into its class"
+        "quality/neighbour_distance",
+        "neighbour_distance",
+        "neighbour distance",
+        "median",
+        "found",
+        "L1 to the nearest training instance of its class; 1: as between training instances",
     ),
+    Measure(
+        "quality/outlier_factor",
+        "outlier_factor",
+        "outlier factor",
+        "median",
+        "found",
+        "of its class; 1: typical",
+    ),
+    Measure(
+        "quality/denoising_error",
+        "denoising_error",
+        "denoising error",
+        "median",
+        "found",
+        "root mean square of what a denoising autoencoder changes",
+    ),
+    Measure(
+        "quality/noise_stability",
+        "noise_stability",
+        "noise stability",
+        "mean",
+        "found",
+        "share of noisy copies that the classifier puts into its class",
+    ),
+    Measure("quality/components", "components", "regions", "median", "found", "connected regions of changed pixels"),
     Measure("quality/l2", "l2", "L2", "median", "found", "Euclidean length of the change"),
     Measure("quality/l0", "l0", "L0", "median", "found", "features changed by more than 0.001"),
     Measure("search/iterations", "iterations", "iterations", "median", "searched", "inputs given to the classifier"),

@@ -43,7 +43,7 @@ class Trained:
     history = _File("model_folder", "history.csv")  # the training, one row per epoch
     confusion = _File("model_folder", "confusion.csv")  # the actual and predicted class of each test instance
     autoencoders = _File("judges_folder", "autoencoders.keras")
-    oracle = _File("judges_folder", "oracle.keras")
+    committee = _File("judges_folder", "committee.keras")
     judges_metrics = _File("judges_folder", "metrics.json")  # the accuracies on the test split
     guides_metrics = _File("guides_folder", "metrics.json")  # the accuracies on the test split
 

@@ -38,9 +38,10 @@ _HEADS = {
     "l0": "$L_0$",
     "im1": "IM1",
     "im2": "IM2",
+    "components": "regions",
     "runtime_s": "time, s",
 }
-_DECIMALS = {"probability": 3, "l1": 1, "l0": 0, "im1": 2, "im2": 4, "oracle": 2, "runtime_s": 2}
+_DECIMALS = {"probability": 3, "l1": 1, "l0": 0, "im1": 2, "im2": 4, "agreement": 2, "components": 0, "runtime_s": 2}
 
 
 def axes(sweep: list[Cell]) -> list[str]:
@@ -143,11 +144,11 @@ def write(
     folder.mkdir()
     cells.drop(columns="classes").to_csv(folder / "cells.csv", index=False)
     axes = _axes(cells)
-    shown = [*axes, "found", "searched", "probability", "l1", "l0", "im1", "im2", "oracle", "runtime_s"]
+    shown = [*axes, "found", "searched", "probability", "l1", "l0", "im1", "agreement", "components", "runtime_s"]
     left_out = measures.left_out(int(cells["unchanged"].sum()))
     caption = (
         "What came out of each cell: how many counterfactuals were found of how many instances that were searched, the "
-        "medians of those found, the share of them that the oracle puts into the same class, and the time of the whole "
+        "medians of those found, the share of the judges that see the same class, and the time of the whole "
         f"cell.{f' {left_out}.' if left_out else ''}"
     )
     (folder / "cells.tex").write_text(latex(named(sweep, cells)[shown], caption, "tab:cells"), encoding="utf-8")
@@ -155,7 +156,7 @@ def write(
     if len(table):
         columns, read = ["cf_class", "probability", "l1", "l0"], named(sweep, table)
         found = read.assign(**read[columns].where(read["found"]))
-        shown = ["instance", *axes, "original_class", *columns, "im1", "oracle", "runtime_s"]
+        shown = ["instance", *axes, "original_class", *columns, "im1", "agreement", "runtime_s"]
         text = latex(found[shown], "Every counterfactual.", "tab:counterfactuals", is_long=True)
         (folder / "counterfactuals.tex").write_text(text, encoding="utf-8")
     for method, of_method in classes.items():

@@ -16,9 +16,9 @@ from pipelines.reporting.tables import number, plain
 # The maximum number of rows; a longer table shows the first and the last ones.
 _ROWS = 40
 # The metrics of a cell, with their formats.
-_SHOWN = {"l1": ".2f", "probability": ".3f", "oracle": ".2f"}
+_SHOWN = {"l1": ".2f", "probability": ".3f", "agreement": ".2f"}
 # The columns whose text is not wrapped.
-_NO_WRAP = ("instance", "found", "L1", "median L1", "L0", "probability", "oracle", "runtime")
+_NO_WRAP = ("instance", "found", "L1", "median L1", "L0", "probability", "agreement", "runtime")
 
 
 def summary(sweep: list[Cell], table: pd.DataFrame) -> Group:

@@ -26,6 +26,8 @@ from cfx import data, figures, guide_training, metrics, models
 from cfx.errors import InputError
 from cfx.files import replacing
 from cfx.method import ArrayMethod
+from cfx.metrics import Judges
+from cfx.neighbourhood import Neighbourhoods
 from cfx.result import Result
 from pipelines.cells import identity, measures, paths, plan, provenance, store
 from pipelines.cells.paths import Trained, class_name
@@ -101,7 +103,7 @@ def _compute(batch: list[Cell], params: Params) -> None:
         seconds = time.perf_counter() - start
         source = searches.record(batch[0].search)
         for cell, result in zip(batch, results, strict=True):
-            measured = measure(result, cell.trained)
+            measured = measure(result, cell)
             inputs = {"identity": plan.current_inputs(cell), "device": provenance.device(), "batch": len(batch)}
             inputs |= {"params": params.model_dump(mode="json"), "search": cell.search, **source}
             times = {"started": started, "finished": provenance.now(), "seconds": seconds / len(batch)}
@@ -147,10 +149,14 @@ def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Resu
     return [found.take(np.flatnonzero(cell_of_row == cell)) for cell in range(len(batch))]
 
 
-def measure(result: Result, trained: Trained) -> pd.DataFrame:
+def measure(result: Result, cell: Cell) -> pd.DataFrame:
     """The metrics of the counterfactuals of a cell, by the judges."""
-    autoencoders, oracle = _judges(trained, models.sha256(trained.autoencoders), models.sha256(trained.oracle))
-    return metrics.measure(result, autoencoders, oracle)
+    from cfx.classifier import Classifier
+
+    trained = cell.trained
+    model, x_test = _model_and_test_split(trained, models.sha256(trained.model), **cell.trust)
+    judges = _judges(trained, models.sha256(trained.autoencoders), models.sha256(trained.committee))
+    return metrics.measure(result, x_test[list(cell.instances)], judges, Classifier(model, x_test[:1]).probabilities)
 
 
 def import_artifacts(cells: Iterable[Cell]) -> None:
@@ -185,7 +191,7 @@ def sweep_metrics(table: pd.DataFrame) -> dict[str, float]:
     if not len(table):
         return {"validity": 0.0}
     values = {name.rpartition("/")[2]: value for name, value in measures.values(table).items()}
-    shown = ("validity", "l1", "l0", "probability", "im1", "oracle", "unchanged")
+    shown = ("validity", "l1", "l0", "probability", "im1", "agreement", "unchanged")
     return {name: values[name] for name in shown if name in values}
 
 
@@ -218,8 +224,9 @@ def _guides(folder: Path, *sha256: str) -> Guides:
 
 
 @lru_cache(maxsize=1)
-def _judges(trained: Trained, *sha256: str) -> tuple[keras.Model, keras.Model]:
-    return models.load(trained.autoencoders), models.load(trained.oracle)
+def _judges(trained: Trained, *sha256: str) -> Judges:
+    neighbourhoods = Neighbourhoods(*_training_split(trained))
+    return Judges(models.load(trained.autoencoders), models.load(trained.committee), neighbourhoods)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Stage `judges`: the models that say how plausible a counterfactual is.   python -m pipelines.stages.judges
 
-Writes artifacts/judges/: autoencoders.keras, oracle.keras, and metrics.json, how good they are on the test split.
+Writes artifacts/judges/: autoencoders.keras, committee.keras, and metrics.json: how good they are on the test split,
+and what they say of real images, the yardstick of what they say of counterfactuals.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cfx import judges
+from cfx import judges, metrics
 from cfx.data import Dataset
 from cfx.files import replacing
+from cfx.metrics import Judges
+from cfx.neighbourhood import Neighbourhoods
 from pipelines.cells import paths
 from pipelines.cells.paths import Trained
 from pipelines.config import schema
 from pipelines.config.schema import Upstream
 from pipelines.terminal import console, import_tensorflow, progress, user_errors
+
+# How many instances of the test split are the yardstick.
+_REAL = 500
 
 
 def main() -> None:
@@ -32,23 +38,40 @@ def make(chosen: Upstream, trained: Trained) -> None:
     import_tensorflow()
     with progress("autoencoders") as report:
         autoencoders = judges.autoencoders(dataset, **training, progress=report)
-    with progress("oracle") as report:
-        oracle = judges.oracle(dataset, **training, progress=report)
-    for model, path in ((autoencoders, trained.autoencoders), (oracle, trained.oracle)):
+    with progress("committee of judges") as report:
+        committee = judges.committee(dataset, **training, progress=report)
+    for model, path in ((autoencoders, trained.autoencoders), (committee, trained.committee)):
         with replacing(path) as temporary:
             model.save(temporary)
     measured = {
-        "oracle_test_accuracy": accuracy(lambda x: np.asarray(oracle(x)), dataset),
+        "committee_test_accuracy": accuracy(lambda x: np.asarray(committee(x)).mean(axis=1), dataset),
         "autoencoders_test_accuracy": accuracy(lambda x: likeness(x, np.asarray(autoencoders(x))), dataset),
+        **of_real(dataset, Judges(autoencoders, committee, Neighbourhoods(dataset.x_train, dataset.y_train))),
     }
     with replacing(trained.judges_metrics) as temporary:
         temporary.write_text(json.dumps(measured, indent=2) + "\n")
-    console.print("judges: test accuracy of the oracle {:.4f}, of the autoencoders {:.4f}".format(*measured.values()))
+    console.print(
+        f"judges: test accuracy of the committee {measured['committee_test_accuracy']:.4f}, "
+        f"of the autoencoders {measured['autoencoders_test_accuracy']:.4f}"
+    )
+
+
+def of_real(dataset: Dataset, judges: Judges) -> dict[str, float]:
+    """What the judges say of real instances of the test split and their own class, by the measure as `real_<name>`.
+
+    As counterfactuals have one, each is given an original class: another one, drawn at random.
+    """
+    random = np.random.default_rng(0)
+    rows = random.permutation(len(dataset.x_test))[:_REAL]
+    labels = dataset.y_test[rows]
+    others = (labels + random.integers(1, dataset.classes, len(rows))) % dataset.classes
+    judged = metrics.judge(dataset.x_test[rows], labels, others, judges)
+    return {f"real_{name}": float(judged[name].agg("mean" if name in metrics.SHARES else "median")) for name in judged}
 
 
 def likeness(x: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
     """How like each class inputs (n, *shape) are, (n, classes): the less its autoencoder misses them by, the more."""
-    missed = reconstructions[:, :-1] - x[:, np.newaxis]
+    missed = reconstructions[:, :-2] - x[:, np.newaxis]
     return -np.square(missed).reshape(*missed.shape[:2], -1).sum(axis=2)
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,23 +113,33 @@ def fresh(path: Path) -> Repository:
     return Repository(path)
 
 
-@pytest.fixture(scope="session")
-def swept(tmp_path_factory) -> Repository:
-    """A clone after one small sweep over three target classes, in one process, each cell a job.
+def shared(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Repository:
+    """The repository that `make` leaves in a folder, made once for all processes of pytest-xdist.
 
-    Tests read it; those that change it take a copy. The processes of pytest-xdist share it.
+    Tests read it; those that change it take a copy.
     """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    repository, complete = Repository(folder / "swept"), folder / "swept.complete"
-    with filelock.FileLock(folder / "swept.lock"):
+    path, complete = folder / name, folder / f"{name}.complete"
+    with filelock.FileLock(folder / f"{name}.lock"):
         if not complete.exists():
-            repository.path.mkdir()
-            done = fresh(repository.path).run("pipelines.run", *SWEEP, "launch.cells_per_job=1")
-            assert done.returncode == 0, done.stdout + done.stderr
+            shutil.rmtree(path, ignore_errors=True)
+            make(path)
             complete.touch()
-    return repository
+    return Repository(path)
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory) -> Repository:
+    """A clone after one small sweep over three target classes, in one process, each cell a job."""
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        done = fresh(path).run("pipelines.run", *SWEEP, "launch.cells_per_job=1")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return shared(tmp_path_factory, "swept", make)
 
 
 def state(repository: Repository) -> dict[str, str]:

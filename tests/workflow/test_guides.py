@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.workflow.conftest import SMALL, assert_refused
+from tests.workflow.conftest import SMALL, assert_refused, shared
 from tests.workflow.test_upstream import trained
 
 FEW = tuple(option for option in SMALL if not option.startswith("search."))
@@ -20,12 +20,15 @@ def guided_cells(repository):
 @pytest.fixture(scope="module")
 def guided(swept, tmp_path_factory):
     """A clone after a sweep of two methods over the dial and two targets."""
-    repository = swept.copy(tmp_path_factory.mktemp("guides") / "clone")
-    assert not list((repository.path / "artifacts/guides").glob("*.keras")), "a sweep that needs no guides trains none"
-    done = repository.run("pipelines.run", *SWEEP, *FEW, *GUIDES)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split(":")[0] for line in trained(done)] == ["guides"]
-    return repository
+
+    def make(path):
+        repository = swept.copy(path)
+        assert not list(path.glob("artifacts/guides/*.keras")), "a sweep that needs no guides trains none"
+        done = repository.run("pipelines.run", *SWEEP, *FEW, *GUIDES)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [line.split(":")[0] for line in trained(done)] == ["guides"]
+
+    return shared(tmp_path_factory, "guided", make)
 
 
 @pytest.mark.slow

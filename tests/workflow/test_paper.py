@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cfx import data
-from tests.workflow.conftest import SMALL, Repository
+from tests.workflow.conftest import SMALL, Repository, shared
 
 
 def run(repository: Repository, *arguments: str):
@@ -18,7 +18,10 @@ def run(repository: Repository, *arguments: str):
 @pytest.fixture(scope="module")
 def accepted(swept, tmp_path_factory) -> Repository:
     """A clone that expects what its own experiment came to, on images of its own."""
-    repository = swept.copy(tmp_path_factory.mktemp("paper") / "clone")
+    return shared(tmp_path_factory, "accepted", lambda path: accept(swept.copy(path)))
+
+
+def accept(repository: Repository) -> None:
     dataset = data.mnist_5k(seed=0)
     images = {key: np.round((array + 0.5) * 255) for key, array in dataset.arrays().items() if key[0] == "x"}
     labels = {"y_train": dataset.y_train, "y_test": dataset.y_test}
@@ -27,7 +30,6 @@ def accepted(swept, tmp_path_factory) -> Repository:
     (repository.path / "expected.json").write_text(json.dumps(expected | {"experiments": {}}))
     done = run(repository, "--accept")
     assert done.returncode == 0, done.stdout + done.stderr
-    return repository
 
 
 def test_every_number_and_figure_can_be_traced(accepted):
@@ -52,12 +54,13 @@ def test_every_number_and_figure_can_be_traced(accepted):
     assert r"\toprule" in (folder / "cf_mnist/findings.tex").read_text()
 
 
-def test_the_same_again_computes_nothing_and_is_equal_bit_for_bit(accepted):
-    done = run(accepted)
+def test_the_same_again_computes_nothing_and_is_equal_bit_for_bit(accepted, tmp_path):
+    repository = accepted.copy(tmp_path / "again")
+    done = run(repository)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 cells, 0 to compute" in done.stdout and "identical bit for bit" in done.stdout
     assert "cause" not in done.stdout and "effect" not in done.stdout
-    assert len(pd.read_csv(accepted.path / "artifacts/paper/comparison.csv")) == 0
+    assert len(pd.read_csv(repository.path / "artifacts/paper/comparison.csv")) == 0
 
 
 def test_another_version_in_the_lock_file_is_named(accepted, tmp_path):
@@ -77,11 +80,12 @@ def test_another_version_in_the_lock_file_is_named(accepted, tmp_path):
         ("error: search.speed: no such option", ("search.speed=1",)),
     ],
 )
-def test_a_mistake_is_told_in_a_line(accepted, told, arguments):
-    before = (accepted.path / "params.yaml").read_text()
-    done = run(accepted, *arguments)
+def test_a_mistake_is_told_in_a_line(accepted, tmp_path, told, arguments):
+    repository = accepted.copy(tmp_path / "mistaken")
+    before = (repository.path / "params.yaml").read_text()
+    done = run(repository, *arguments)
     assert done.returncode == 2 and done.stderr.startswith(told) and done.stderr.count("\n") == 1
-    assert (accepted.path / "params.yaml").read_text() == before
+    assert (repository.path / "params.yaml").read_text() == before
 
 
 def a_seed(repository: Repository) -> tuple[str, ...]:

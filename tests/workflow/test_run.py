@@ -21,7 +21,8 @@ from tests.workflow.conftest import SMALL, SWEEP
 COLUMNS = [
     *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "original_class", "cf_class"),
     *("probability", "found", "unchanged", "plausible", "anchor", "l1", "l2", "l0", "lam", "runtime_s", "iterations"),
-    *("im1", "im2", "oracle"),
+    *("agreement", "majority", "oracle", "im1", "im2", "denoising_error", "neighbour_distance", "outlier_factor"),
+    *("noise_stability", "components"),
 ]
 
 
@@ -33,7 +34,7 @@ def test_a_sweep_leaves_a_row_and_a_result_for_each_cell(swept):
         result = Result.load(swept.path / "artifacts/counterfactuals" / f"{row['cell']}.npz")
         assert result.l1[0] == row["l1"] and result.x.shape == (1, 28, 28, 1)
     assert table["found"].all() and (table["probability"] >= 0.99).all()
-    assert (table["im1"] > 0).all() and (table["im2"] > 0).all() and table["oracle"].isin([0, 1]).all()
+    assert (table["im1"] > 0).all() and (table["im2"] > 0).all() and table["agreement"].between(0, 1).all()
 
 
 def test_the_default_instance_is_the_first_seven_of_the_test_split(swept):
@@ -46,7 +47,9 @@ def test_mlflow_holds_a_parent_and_a_child_for_each_cell(swept):
     (parent,), children = swept.runs("sweep"), swept.runs("cell")
     assert parent.info.status == "FINISHED" and parent.info.run_name == "targets"
     assert parent.data.params["training.epochs"] == "3" and "test_accuracy" in parent.data.metrics
-    assert {"judges/oracle_test_accuracy", "validity", "l1", "quality/im1"} <= set(parent.data.metrics)
+    assert {"judges/committee_test_accuracy", "judges/real_agreement", "validity", "l1", "quality/im1"} <= set(
+        parent.data.metrics
+    )
     assert {"mlflow.source.git.commit", "cfx.git_dirty", "cfx.sha256.requirements.lock"} <= set(parent.data.tags)
     assert parent.data.tags["cfx.git_dirty"] == "no"
     assert {child.info.run_name for child in children} == {"target_class=0", "target_class=1", "target_class=other"}
@@ -56,7 +59,7 @@ def test_mlflow_holds_a_parent_and_a_child_for_each_cell(swept):
         assert child.info.status == "FINISHED"
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert child.data.params["target_class"] == row["target_class"] and float(child.data.params["lam_init"]) == 0.1
-        for metric in ("probability", "l1", "runtime_s", "quality/im1", "quality/im2", "quality/oracle"):
+        for metric in ("probability", "l1", "runtime_s", "quality/im1", "quality/agreement", "quality/components"):
             assert child.data.metrics[metric] == pytest.approx(row[metric.removeprefix("quality/")])
         folder = swept.path / "mlartifacts" / child.info.run_id / "artifacts"
         assert (folder / "counterfactuals.json").exists() and list(folder.glob("images/*.png"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cfx import models
-from tests.workflow.conftest import SMALL, Repository, fresh
+from tests.workflow.conftest import SMALL, Repository, fresh, shared
 
 SEEDS = ("-m", "seed=0,1,2", "search.target_class=1", *SMALL)
 # The user's own model beside ours, on two splits of the data: by choices that are added to conf/.
@@ -65,12 +65,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def seeds(swept, tmp_path_factory) -> Repository:
     """A clone after a sweep over three seeds, the first of which the sweep over targets has left."""
-    repository = swept.copy(tmp_path_factory.mktemp("seeds") / "clone")
-    done = repository.run("pipelines.run", *SEEDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split(":")[0] for line in trained(done)] == ["train", "train"]
-    assert "3 cells, 2 to compute" in done.stdout
-    return repository
+
+    def make(path):
+        done = swept.copy(path).run("pipelines.run", *SEEDS)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [line.split(":")[0] for line in trained(done)] == ["train", "train"]
+        assert "3 cells, 2 to compute" in done.stdout
+
+    return shared(tmp_path_factory, "seeds", make)
 
 
 def test_a_sweep_over_the_seed_trains_each_model_once_and_explains_all_of_them(seeds, tmp_path):
@@ -167,7 +169,7 @@ def test_data_and_models_are_compared_in_one_table_and_shared(swept, tmp_path):
     assert table["data"].tolist() == ["mnist_5k", "again", "mnist_5k", "again"]
     cards = [json.loads(path.read_text()) for path in repository.path.glob("artifacts/**/data.json")]
     assert len(cards) == 2 and cards[0]["sha256"] != cards[1]["sha256"]
-    assert len(list(repository.path.glob("artifacts/**/oracle.keras"))) == 2
+    assert len(list(repository.path.glob("artifacts/**/committee.keras"))) == 2
 
     clone = pulled(repository, tmp_path / "pulled")
     choose(clone, own)

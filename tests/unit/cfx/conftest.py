@@ -14,7 +14,7 @@ def documented(tmp_path, monkeypatch):
 
     def load(of):
         name = "documented_" + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", of.__name__).lower()
-        example = re.split(r"Example, a whole module[^:]*:\n", of.__doc__)[1]
+        example = re.split(r"Example of a complete module[^:]*:\n", of.__doc__)[1]
         path = tmp_path / f"{name}.py"
         path.write_text(dedent(example))
         spec = importlib.util.spec_from_file_location(name, path)

@@ -127,7 +127,7 @@ def is_gone(pid, patience_s=20):
 
 @pytest.fixture
 def example(file):
-    lines = own.__doc__[own.__doc__.index('    """Climb') :].splitlines()
+    lines = own.__doc__[own.__doc__.index('    """Increase') :].splitlines()
     end = next(place for place, line in enumerate(lines) if line and not line.startswith("    "))
     return file(textwrap.dedent("\n".join(lines[:end])), name="climb.py")
 
@@ -307,6 +307,25 @@ OwnMethod(module={str(path)!r}, python=python, hyperparameters={{"note": {str(pi
             time.sleep(0.02)
         process.send_signal(end)
     assert all(is_gone(pid) for pid in pids.read_text().split())
+
+
+def test_a_request_to_end_is_for_the_caller_to_follow_and_for_what_the_method_forks(file, problem):
+    path = file(
+        search="""
+        child = os.fork()
+        if child == 0:
+            time.sleep(1000)
+        # Python forgets what arrives while it forks
+        time.sleep(0.2)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+        return problem.x
+        """
+    )
+    assert OwnMethod(module=path, timeout_s=60).search(problem).shape == problem.x.shape
 
 
 def test_a_search_that_returns_leaves_no_process(file, problem, tmp_path):

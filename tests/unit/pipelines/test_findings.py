@@ -90,13 +90,13 @@ def test_what_was_not_changed_is_in_no_number_and_each_says_how_many_that_are():
         l1=[4.0, 0.0, 0.0],
         target_class=["1", "1", "2"],
         unchanged=[False, True, True],
-        oracle=[0.0, 1.0, 1.0],
+        agreement=[0.0, 1.0, 1.0],
         cell=list("aab"),
     )
     found = named(findings.of_experiment(table, ["target_class"]))
     whole = found["all: l1"]
     assert (whole.value, whole.n, whole.searched, whole.unchanged) == (4, 1, 1, 2)
-    assert found["all: quality/oracle"].value == 0
+    assert found["all: quality/agreement"].value == 0
     nothing = found["target_class=2: validity"]
     assert np.isnan(nothing.value) and (nothing.searched, nothing.unchanged) == (0, 1)
 

@@ -50,9 +50,9 @@ def test_the_engine_stands_on_no_method():
 
 
 def test_where_a_file_lies_is_no_part_of_what_a_cell_is(monkeypatch, tmp_path):
-    for path in ("model", "autoencoders", "oracle"):
+    for path in ("model", "autoencoders", "committee"):
         (tmp_path / path).write_text("the same")
-    trained = type("Trained", (), {path: tmp_path / path for path in ("model", "autoencoders", "oracle", "card")})
+    trained = type("Trained", (), {path: tmp_path / path for path in ("model", "autoencoders", "committee", "card")})
     trained.data_card = trained.card
     trained.card.write_text('{"sha256": "0"}')
     monkeypatch.setattr(identity.models, "sha256", Path.read_text)

@@ -32,7 +32,7 @@ def test_rows_that_were_not_changed_are_no_measure_of_anything():
 
 def test_a_measure_that_no_row_has_is_not_there():
     assert "search/lam" not in measures.values(table(lam=[np.nan, np.nan]))
-    assert "quality/oracle" not in measures.values(table(l1=[1.0]).drop(columns="oracle"))
+    assert "quality/agreement" not in measures.values(table(l1=[1.0]).drop(columns="agreement"))
 
 
 def test_a_summary_says_how_many_it_leaves_out():

@@ -19,9 +19,9 @@ def trained(tmp_path, monkeypatch):
     """Data with one test instance, a seven, and files in place of models."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(models, "sha256", Path.read_text)
-    LATEST.oracle.parent.mkdir(parents=True)
+    LATEST.committee.parent.mkdir(parents=True)
     LATEST.guides_folder.mkdir()
-    for path in (LATEST.model, LATEST.autoencoders, LATEST.oracle):
+    for path in (LATEST.model, LATEST.autoencoders, LATEST.committee):
         path.write_text("first")
     LATEST.data_card.write_text(json.dumps({"classes": 10, "sha256": "0"}))
     np.savez(LATEST.data, y_test=np.array([7]))

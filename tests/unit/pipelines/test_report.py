@@ -134,11 +134,11 @@ def write_artifacts() -> list[plan.Cell]:
     paths.LATEST.data_card.write_text(json.dumps(card))
     paths.LATEST.judges_metrics.parent.mkdir()
     paths.LATEST.guides_folder.mkdir()
-    for model in (paths.LATEST.model, paths.LATEST.autoencoders, paths.LATEST.oracle):
+    for model in (paths.LATEST.model, paths.LATEST.autoencoders, paths.LATEST.committee):
         with zipfile.ZipFile(model, "w") as archive:
             archive.writestr("config.json", "{}")
-    accuracies = {"oracle_test_accuracy": 0.971, "autoencoders_test_accuracy": 0.952}
-    paths.LATEST.judges_metrics.write_text(json.dumps(accuracies))
+    real = {"real_agreement": 0.964, "real_im1": 0.31, "real_outlier_factor": 1.04}
+    paths.LATEST.judges_metrics.write_text(json.dumps({"committee_test_accuracy": 0.971, **real}))
     paths.LATEST.metrics.write_text(json.dumps({"test_accuracy": 0.9375, "test_loss": 0.25}))
     pd.DataFrame({"actual": y, "predicted": [0, 1, 2] * 3 + [0, 1, 1]}).to_csv(paths.LATEST.confusion, index=False)
     paths.LATEST.history.write_text(HISTORY_HEAD)
@@ -196,7 +196,13 @@ def collect(results: list[tuple[plan.Cell, Result]]) -> None:
     for cell, result in results:
         result.save(paths.RESULTS / f"{cell.id}.npz")
         judged = np.where(result.found, 1.0, np.nan)
-        tables.append(result.frame().assign(cell=cell.id, im1=0.75 * judged, im2=0.0125 * judged, oracle=judged))
+        measured = {
+            "im1": 0.75 * judged,
+            "agreement": 0.8 * judged,
+            "outlier_factor": 1.25 * judged,
+            "components": 3 * judged,
+        }
+        tables.append(result.frame().assign(cell=cell.id, **measured))
     (pd.concat(tables) if tables else pd.DataFrame()).to_parquet(paths.TABLE, index=False)
 
 
@@ -230,7 +236,8 @@ def test_a_cell_of_one_instance_shows_its_values(sweep: list[plan.Cell]) -> None
     result = counterfactuals(cell, x_of())
     collect([(cell, result)])
     [_, row] = made().rows
-    assert row == ["other", "found", "1", "0.990", f"{result.l1[0]:.1f}", "1", "0.75", "0.0125", "yes", "0.1", "0.25"]
+    l1 = f"{result.l1[0]:.1f}"
+    assert row == ["other", "found", "1", "0.990", l1, "1", "0.80", "0.75", "1.25", "3", "0.1", "0.25"]
 
 
 def test_the_page_says_what_was_run_and_what_the_classifier_is_worth(usual: Path) -> None:
@@ -333,7 +340,7 @@ def test_a_counterfactual_that_was_not_found_is_shown_as_that(sweep: list[plan.C
     results = [(cell, counterfactuals(cell, x_of(), found=i != 1)) for i, cell in enumerate(sweep)]
     collect(results)
     page = made()
-    assert page.rows[2] == ["1", "0.01", "0 / 2 (2 not)", *["-"] * 8, "0.50"]
+    assert page.rows[2] == ["1", "0.01", "0 / 2 (2 not)", *["-"] * 9, "0.50"]
     lost = [row for row in page.tables["counterfactuals"] if row[:3] == ["5", "1", "0.01"]]
     assert lost == [["5", "1", "0.01", "2", "not found", *["-"] * 7, "1234", "0.250"]]
     assert page.html.count("no counterfactual: the instance itself") == 2
@@ -367,7 +374,7 @@ def test_what_was_not_changed_is_shown_as_that_and_is_in_no_number(sweep: list[p
         ["1", "nearest_neighbour", "-", "2 / 2"],
         ["2", "nearest_neighbour", "-", "0 / 0 + 2 unchanged"],
     ]
-    assert page.rows[2][4:-1] == ["-"] * 8
+    assert page.rows[2][4:-1] == ["-"] * 9
     marked = [row for row in page.tables["counterfactuals"] if "unchanged" in row]
     assert len(marked) == 4 and all(row[1] == "2" and row[7:-2] == ["-"] * 6 for row in marked)
     # there is nothing to see of them

@@ -5,7 +5,7 @@ import pytest
 from cfx.result import LambdaPath, Result
 from pipelines.cells import store
 
-MEASURES = pd.DataFrame({"im1": [0.5], "im2": [0.01], "oracle": [1.0]})
+MEASURES = pd.DataFrame({"im1": [0.5], "im2": [0.01], "agreement": [0.8]})
 
 
 def result(l1: float) -> Result:
@@ -39,7 +39,7 @@ def test_a_kept_cell_is_there_whole(folder):
     assert store.has("a") and not store.has("b")
     assert Result.load(store.result_path("a")).l1 == [1.0] and store.record("a") == {"host": "here"}
     row = store.table("a", {}).iloc[0]
-    assert row.index[0] == "cell" and row[["cell", "l1", "im1", "oracle"]].tolist() == ["a", 1.0, 0.5, 1.0]
+    assert row.index[0] == "cell" and row[["cell", "l1", "im1", "agreement"]].tolist() == ["a", 1.0, 0.5, 0.8]
     assert [path.name for path in (folder / "cells").iterdir()] == ["a"]
 
 

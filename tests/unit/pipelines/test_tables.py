@@ -42,7 +42,8 @@ def rows(name: str, **columns) -> pd.DataFrame:
         "iterations": [100, 300],
         "im1": [1.0, 2.0],
         "im2": [0.1, 0.2],
-        "oracle": [1.0, 0.0],
+        "agreement": [1.0, 0.0],
+        "components": [2, 4],
     }
     return pd.DataFrame(values | columns)
 
@@ -78,7 +79,7 @@ def test_a_swept_hyperparameter_that_is_no_column_becomes_one() -> None:
 
 def test_a_cell_has_the_medians_of_what_was_found_and_the_time_of_all(sweep) -> None:
     good, half, _ = sweep.of_cells.to_dict("records")
-    assert (good["searched"], good["found"], good["l1"], good["oracle"], good["runtime_s"]) == (2, 2, 15, 0.5, 2)
+    assert (good["searched"], good["found"], good["l1"], good["agreement"], good["runtime_s"]) == (2, 2, 15, 0.5, 2)
     assert (half["searched"], half["found"], half["l1"], half["im1"], half["runtime_s"]) == (2, 1, 10, 3, 2)
     assert (good["classes"], half["classes"], good["error"]) == (["0 (2)"], ["2 (1)"], "")
 
@@ -171,7 +172,7 @@ def test_a_hyperparameter_that_a_method_does_not_have_has_no_value() -> None:
 def unchanged() -> SimpleNamespace:
     """Two cells of two instances: in one of them an instance, and in the other both are in the target class already."""
     sweep = [cell("a", 7), cell("b", 3)]
-    one = rows("a", target_class="7", cf_class=[7, 7], unchanged=[True, False], l1=[0.0, 20.0], oracle=[1.0, 0.0])
+    one = rows("a", target_class="7", cf_class=[7, 7], unchanged=[True, False], l1=[0.0, 20.0], agreement=[1.0, 0.0])
     both = rows("b", target_class="3", unchanged=True, l1=0.0, im1=np.nan)
     table = tables.of_counterfactuals(sweep, pd.concat([one, both]))
     return SimpleNamespace(cells=sweep, table=table, of_cells=tables.of_cells(sweep, table))
@@ -179,7 +180,7 @@ def unchanged() -> SimpleNamespace:
 
 def test_what_was_not_changed_is_counted_beside_what_was_searched(unchanged) -> None:
     one, both = unchanged.of_cells.to_dict("records")
-    assert (one["searched"], one["found"], one["unchanged"], one["l1"], one["oracle"]) == (1, 1, 1, 20, 0)
+    assert (one["searched"], one["found"], one["unchanged"], one["l1"], one["agreement"]) == (1, 1, 1, 20, 0)
     assert (both["searched"], both["found"], both["unchanged"], both["classes"]) == (0, 0, 2, [])
     assert np.isnan(both["l1"]) and both["runtime_s"] == 2 and both["error"] == ""
     searched = tables.of_searched(unchanged.cells, unchanged.of_cells, unchanged.table)
@@ -211,7 +212,7 @@ def test_a_latex_table_has_rules_and_what_has_no_value_is_a_dash(sweep) -> None:
     text = Path("tables/cells.tex").read_text()
     body = [line.strip() for line in text.splitlines()]
     assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
-    assert r"0 & 2 & 2 & 0.995 & 15.0 & 35 & 1.50 & 0.1500 & 0.50 & 2.00 \\" in body
+    assert r"0 & 2 & 2 & 0.995 & 15.0 & 35 & 1.50 & 0.50 & 3 & 2.00 \\" in body
     assert r"1 & 0 & 2 & -- & -- & -- & -- & -- & -- & -- \\" in body
     every = Path("tables/counterfactuals.tex").read_text()
     assert r"9 & other & 3 & -- & -- & -- & -- & -- & 0.00 & 1.50 \\" in every

@@ -30,7 +30,7 @@ def test_a_terminal_shows_a_row_for_each_cell_and_those_that_failed() -> None:
     half = rows("b", target_class="other", unchanged=[False, True], l1=[10.0, 0.0])
     table = tables.of_counterfactuals(sweep, pd.concat([rows("a"), half]))
     assert printed(sweep, table) == [
-        ["target_class", "found", "median", "L1", "probability", "oracle", "runtime"],
+        ["target_class", "found", "median", "L1", "probability", "agreement", "runtime"],
         ["0", "2/2", "15.00", "0.995", "0.50", "2.00", "s"],
         ["other", "1/1", "10.00", "0.990", "1.00", "2.00", "s"],
         ["1", "failed", "-", "-", "-", "-"],

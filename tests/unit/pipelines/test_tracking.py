@@ -78,7 +78,7 @@ def made(target_class: int | str, instances: tuple[int, ...], found: list[bool],
         path=LambdaPath(**{key: np.zeros(0) for key in ("row", "x", "lam", "probability", "cf_class", "l1")}),
     )
     judged = np.where(found, 1.0, np.nan)
-    measures = pd.DataFrame({"im1": 0.5 * judged, "im2": 0.01 * judged, "oracle": judged})
+    measures = pd.DataFrame({"im1": 0.5 * judged, "im2": 0.01 * judged, "agreement": judged})
     store.save(cell.id, result, measures, {"host": "here", "started": WHEN, "finished": WHEN})
     return cell
 

@@ -100,7 +100,8 @@ def test_each_variant_has_the_files_that_its_places_name(repository):
     run(chosen := sweep({"data.path": "data.npz"}, {"data.path": "other.npz"}))
     other = trained(chosen.variants[1], chosen)
     assert Dataset.load(other.data).y_test.sum() > Dataset.load(paths.LATEST.data).y_test.sum()
-    for name in ("data_card", "model", "metrics", "history", "confusion", "autoencoders", "oracle", "judges_metrics"):
+    of_judges = ("autoencoders", "committee", "judges_metrics")
+    for name in ("data_card", "model", "metrics", "history", "confusion", *of_judges):
         assert getattr(other, name).is_file()
     index = json.loads((paths.VARIANTS / "index.json").read_text())
     assert [one["swept"]["data.path"] for one in index["variants"]] == ["data.npz", "other.npz"]
@@ -112,7 +113,7 @@ def test_the_judges_of_a_variant_are_those_that_its_own_stage_would_have_made(re
     apart = trained(chosen.variants[1], chosen)
     schema.write(sweep({"judges.seed": 2}))
     judges.main()
-    for made, of_stage in ((apart.autoencoders, paths.LATEST.autoencoders), (apart.oracle, paths.LATEST.oracle)):
+    for made, of_stage in ((apart.autoencoders, paths.LATEST.autoencoders), (apart.committee, paths.LATEST.committee)):
         assert models.sha256(made) == models.sha256(of_stage)
 
 

@@ -1,0 +1,40 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cfx import front
+
+
+def table(**groups):
+    parts = [pd.DataFrame({"method": name, **columns}) for name, columns in groups.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+NEAR = {"l1": [10.0, 12.0], "agreement": [0.0, 0.2], "im1": [1.5, 1.7]}
+PLAUSIBLE = {"l1": [30.0, 34.0], "agreement": [1.0, 1.0], "im1": [0.6, np.nan]}
+FAR = {"l1": [40.0, 40.0], "agreement": [1.0, 1.0], "im1": [0.3, 0.3]}
+
+
+def test_each_group_is_a_point_with_its_means_and_intervals():
+    found = front.points(table(near=NEAR, plausible=PLAUSIBLE), ["method"]).set_index("method")
+    assert found.loc["near", ["n", "l1", "agreement", "im1"]].tolist() == pytest.approx([2, 11, 0.1, 1.6])
+    # the standard error of 10 and 12 is 1
+    assert found.loc["near", "l1_half"] == pytest.approx(1.96)
+    assert found.loc["plausible", ["im1", "im1_half"]].tolist() == [0.6, 0]
+
+
+def test_what_is_farther_and_no_more_plausible_is_dominated():
+    found = front.points(table(near=NEAR, plausible=PLAUSIBLE, far=FAR, twin=FAR), ["method"])
+    assert found["is_dominated"].tolist() == [False, False, True, True]
+    assert not front.points(table(far=FAR, twin=FAR), ["method"])["is_dominated"].any()
+
+
+def test_the_figure_has_every_point_with_its_label_and_joins_the_front_of_each_measure():
+    found = front.points(table(near=NEAR, plausible=PLAUSIBLE, far=FAR), ["method"])
+    figure = front.front_figure(found, ["a", "b", "c"], "black", {"agreement": 0.99, "im1": 0.2})
+    agreement, im1 = figure.axes
+    assert [text.get_text() for text in agreement.texts] == ["a", "b", "c"]
+    assert agreement.lines[0].get_xdata().tolist() == [11, 32]
+    # more IM1 is worse: what is far is on this front
+    assert im1.lines[0].get_xdata().tolist() == [11, 32, 40]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["agreement of the judges", "IM1"]
