@@ -1,77 +1,95 @@
-"""The trade-off between near and plausible: each method a point, and the front of those that no other one dominates.
+"""The trade-off between near and plausible: methods as points, and the front of the points that no other one dominates.
 
-A point dominates another one if it is at least as near and as plausible, and better in one of the two.
+A point dominates another one if it is at least as near and at least as plausible, and better in one of the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfx.palette import look
 
-# The normal quantile of a 95 % interval.
-_Z = 1.96
-# The measures of plausibility, and whether more is better.
-_MEASURES = {"agreement": True, "im1": False}
-_TITLES = {"agreement": "agreement of the judges", "im1": "IM1"}
+_STATISTICS: dict[str, Callable[[np.ndarray], np.floating[Any]]] = {
+    "l1": np.mean,
+    "agreement": np.mean,
+    "im1": np.median,
+}
+_TITLES = {"l1": "mean L1", "agreement": "mean agreement of the judges", "im1": "median IM1"}
+_RESAMPLES = 1000
 
 
 def points(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """One row for each group of counterfactuals.
+    """One row for each group of counterfactuals, in the order of their first rows.
 
-    table: a row for each counterfactual that was found, with the columns `by`, `l1`, `agreement` and `im1`.
+    table: one row per counterfactual found, with the columns `by`, `l1`, `agreement` and `im1`.
 
-    Returns the columns `by`, `n`, `l1`, `agreement` and `im1`, means, each with the half of its 95 % interval as
-    `<measure>_half`, and `is_dominated`: whether another group has no greater L1 and no lower agreement, and is better
-    in one of them.
+    Returns the columns `by`, `n`, the means `l1` and `agreement` and the median `im1`, each with its 95 % interval
+    (percentile bootstrap) as `<measure>_low` and `<measure>_high`, and `is_dominated`: whether another group has at
+    most the L1 and at least the agreement, and is better in one of them.
     """
-    rows = []
-    for key, group in table.groupby(list(by), sort=False, dropna=False):
-        row = dict(zip(by, key, strict=True)) | {"n": len(group)}
-        for measure in ("l1", *_MEASURES):
-            values = group[measure].dropna().to_numpy(float)
-            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-            row |= {measure: values.mean(), f"{measure}_half": _Z * error}
-        rows.append(row)
-    found = pd.DataFrame(rows)
-    return found.assign(is_dominated=_is_dominated(found["l1"].to_numpy(), -found["agreement"].to_numpy()))
+    groups = table.groupby(list(by), sort=False, dropna=False)
+    found = pd.DataFrame([dict(zip(by, key, strict=True)) | _point(group) for key, group in groups])
+    return found.assign(is_dominated=_is_dominated(found["l1"], -found["agreement"]))
 
 
-def _is_dominated(*costs: np.ndarray) -> list[bool]:
-    """Whether a point has another one that costs no more of anything and less of something."""
+def _point(group: pd.DataFrame) -> dict[str, float]:
+    # SciPy takes a third of a second to import
+    from scipy.stats import bootstrap
+
+    point: dict[str, float] = {"n": len(group)}
+    for measure, statistic in _STATISTICS.items():
+        values = group[measure].dropna().to_numpy(float)
+        low = high = point[measure] = float(statistic(values)) if len(values) else np.nan
+        if len(values) > 1:
+            resampled = bootstrap((values,), statistic, n_resamples=_RESAMPLES, method="percentile", rng=0)
+            low, high = resampled.confidence_interval
+        point |= {f"{measure}_low": float(low), f"{measure}_high": float(high)}
+    return point
+
+
+def _is_dominated(*costs: pd.Series) -> list[bool]:
+    """Whether another point costs no more in anything and less in something."""
     at = np.stack(costs, axis=1)
     return [bool(np.any((at <= one).all(axis=1) & (at < one).any(axis=1))) for one in at]
 
 
 def front_figure(found: pd.DataFrame, labels: Sequence[str], ink: str, real: Mapping[str, float]) -> Figure:
-    """Mean L1 against mean agreement and against mean IM1, with 95 % intervals; a line joins the front.
+    """L1 against the agreement of the judges and against IM1, with 95 % intervals; a line connects the front.
 
-    found: as `points` returns it, with a column `method`. labels: what to write beside each point. ink: the colour of
-    text and lines. real: the agreement and the IM1 of real instances, drawn as dashed lines, by the measure.
+    found: the result of `points`, with a column `method`. labels: the text beside each point. ink: the colour of text
+    and lines. real: `agreement` and `im1` of real instances, drawn as dashed lines.
     """
-    figure = Figure(figsize=(8.4, 3.8), layout="constrained")
-    for axes, (measure, is_more_better) in zip(figure.subplots(1, len(_MEASURES)), _MEASURES.items(), strict=True):
-        cost = -found[measure] if is_more_better else found[measure]
-        is_best = ~np.array(_is_dominated(found["l1"].to_numpy(), cost.to_numpy()))
-        front = found[is_best].sort_values("l1")
+    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+    for axes, measure in zip(figure.subplots(1, 2), ("agreement", "im1"), strict=True):
+        cost = -found[measure] if measure == "agreement" else found[measure]
+        front = found[~np.array(_is_dominated(found["l1"], cost))].sort_values("l1")
         axes.plot(front["l1"], front[measure], color=ink, alpha=0.4, linewidth=1, zorder=1)
-        for (_, row), label in zip(found.iterrows(), labels, strict=True):
-            colour, mark = look(str(row["method"]))
-            half = {"xerr": row["l1_half"], "yerr": row[f"{measure}_half"]}
-            axes.errorbar(row["l1"], row[measure], **half, fmt=mark, color=colour, markersize=5, markeredgecolor=ink)
-            axes.annotate(label, (row["l1"], row[measure]), (4, 4), textcoords="offset points", fontsize=7, color=ink)
-        if measure in real:
-            axes.axhline(real[measure], color=ink, alpha=0.6, linewidth=0.8, linestyle="--")
-        axes.set(xlabel="mean L1", ylabel=_TITLES[measure])
+        for (_, point), label in zip(found.iterrows(), labels, strict=True):
+            _draw(axes, point, measure, label, ink)
+        axes.axhline(real[measure], color=ink, alpha=0.6, linewidth=0.8, linestyle="--")
+        axes.set(xlabel=_TITLES["l1"], ylabel=_TITLES[measure])
         axes.set_xlim(left=0)
         axes.grid(color=ink, alpha=0.15, linewidth=0.6)
-        axes.tick_params(colors=ink, labelsize=8)
-        for spine in axes.spines.values():
-            spine.set_color(ink)
+        axes.tick_params(colors=ink)
+        axes.spines[:].set_color(ink)
+        axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.label.set_color(ink)
         axes.yaxis.label.set_color(ink)
+        axes.patch.set_alpha(0)
     return figure
+
+
+def _draw(axes: Axes, point: pd.Series, measure: str, label: str, ink: str) -> None:
+    colour, mark = look(str(point["method"]))
+    across, along = (
+        np.array([[point[of] - point[f"{of}_low"]], [point[f"{of}_high"] - point[of]]]) for of in ("l1", measure)
+    )
+    at = (point["l1"], point[measure])
+    axes.errorbar(*at, xerr=across, yerr=along, fmt=mark, color=colour, markersize=5.5, markeredgecolor=ink)
+    axes.annotate(label, at, (5, 5), textcoords="offset points", fontsize=8, color=ink)

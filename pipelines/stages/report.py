@@ -22,7 +22,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from cfx import charts, models
+from cfx import charts, front, models
 from cfx.files import replacing
 from pipelines.cells import measures, paths, plan, provenance
 from pipelines.cells.paths import Trained, class_name
@@ -68,6 +68,7 @@ def main() -> None:
             "axes": tables.axes(sweep),
             "summary": tables.named(sweep, of_cells).to_dict("records"),
             "names": {cell.id: cell.name for cell in sweep},
+            "trade_off": trade_off(measures.rows(table, "found"), sweep, figures),
             "comparisons": list(comparisons(searched, tables.axes(sweep), figures)),
             "by_class": list(by_class(sweep, table, of_methods, figures)),
             "rows": len(table),
@@ -171,6 +172,25 @@ def headline(of_cells: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
         "l1": found.groupby("method", sort=False)["l1"].median().to_dict() if len(found) else {},
         "probability": found["probability"].median() if len(found) else np.nan,
     }
+
+
+def trade_off(found: pd.DataFrame, sweep: list[Cell], folder: Path) -> dict[str, str] | None:
+    """The chart of L1 against plausibility, one point per method and swept setting; None if there is only one."""
+    axes = [axis for axis in tables.axes(sweep) if axis not in ("target_class", "method")]
+    by = ["method", *(axis for axis in axes if found[axis].nunique(dropna=False) > 1)] if len(found) else []
+    if not by or len(found.groupby(by, dropna=False)) < 2:
+        return None
+    points = front.points(found, by)
+    labels = []
+    for row in points.to_dict("records"):
+        setting = [f"{axis}={tables.plain(row[axis])}" for axis in by[1:] if pd.notna(row[axis])]
+        labels.append(", ".join([str(row["method"]), *setting]))
+    points.to_csv(folder.parent / "tables" / "front.csv", index=False)
+    judges = json.loads(sweep[0].trained.judges_metrics.read_text())
+    real = {measure: judges[f"real_{measure}"] for measure in ("agreement", "im1")}
+    dominated = [label for label, is_dominated in zip(labels, points["is_dominated"], strict=True) if is_dominated]
+    described = f"L1 against agreement and IM1 of {len(points)} settings; dominated: {', '.join(dominated) or 'none'}"
+    return _figure(front.front_figure(points, labels, _LIGHT, real), described, folder / "front.pdf")
 
 
 def comparisons(searched: pd.DataFrame, axes: list[str], folder: Path) -> Iterator[dict[str, Any]]:

@@ -15,12 +15,14 @@ PLAUSIBLE = {"l1": [30.0, 34.0], "agreement": [1.0, 1.0], "im1": [0.6, np.nan]}
 FAR = {"l1": [40.0, 40.0], "agreement": [1.0, 1.0], "im1": [0.3, 0.3]}
 
 
-def test_each_group_is_a_point_with_its_means_and_intervals():
-    found = front.points(table(near=NEAR, plausible=PLAUSIBLE), ["method"]).set_index("method")
+def test_each_group_is_a_point_with_its_statistics_and_intervals():
+    many = {"l1": np.arange(100.0), "agreement": np.tile([0.8, 1.0], 50), "im1": np.arange(100.0) ** 2}
+    found = front.points(table(near=NEAR, plausible=PLAUSIBLE, many=many), ["method"]).set_index("method")
     assert found.loc["near", ["n", "l1", "agreement", "im1"]].tolist() == pytest.approx([2, 11, 0.1, 1.6])
-    # the standard error of 10 and 12 is 1
-    assert found.loc["near", "l1_half"] == pytest.approx(1.96)
-    assert found.loc["plausible", ["im1", "im1_half"]].tolist() == [0.6, 0]
+    assert found.loc["plausible", ["im1", "im1_low", "im1_high"]].tolist() == [0.6, 0.6, 0.6]
+    assert found.loc["many", ["l1", "im1"]].tolist() == [49.5, np.median(many["im1"])]
+    # the standard error is 2.9
+    assert found.loc["many", ["l1_low", "l1_high"]].tolist() == pytest.approx([49.5 - 5.7, 49.5 + 5.7], abs=1)
 
 
 def test_what_is_farther_and_no_more_plausible_is_dominated():
@@ -37,4 +39,4 @@ def test_the_figure_has_every_point_with_its_label_and_joins_the_front_of_each_m
     assert agreement.lines[0].get_xdata().tolist() == [11, 32]
     # more IM1 is worse: what is far is on this front
     assert im1.lines[0].get_xdata().tolist() == [11, 32, 40]
-    assert [axes.get_ylabel() for axes in figure.axes] == ["agreement of the judges", "IM1"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["mean agreement of the judges", "median IM1"]

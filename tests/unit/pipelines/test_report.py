@@ -278,9 +278,28 @@ def test_every_image_is_described_and_shows_what_was_found(usual: Path) -> None:
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
     enlarged = np.kron(x_of(usual)[5, :, :, 0], np.ones((37, 37)))
     assert np.array_equal(pixels, np.round(255 * (enlarged + 0.5)).astype(np.uint8))
-    # 4 cells x 2 instances x 3 panels, 4 x 2 steps of the first instances, the confusion matrix, the examples, and for
-    # both axes L1, probability, runtime and the share found
-    assert len(alts) == 24 + 8 + 2 + 8
+    # 4 cells x 2 instances x 3 panels, 4 x 2 steps of the first instances, the confusion matrix, the examples, the
+    # trade-off, and for both axes L1, probability, runtime and the share found
+    assert len(alts) == 24 + 8 + 3 + 8
+
+
+def test_each_setting_is_a_point_between_near_and_plausible(sweep: list[plan.Cell]) -> None:
+    of_methods(unchanged=False)
+    table = pd.read_parquet(paths.TABLE)
+    is_far = table["method"] == "nearest_neighbour"
+    table.loc[is_far, "l1"] += 9
+    table.to_parquet(paths.TABLE, index=False)
+    charts = [image["alt"] for image in made().images if image["alt"].startswith("L1 against agreement")]
+    assert charts == ["L1 against agreement and IM1 of 2 settings; dominated: nearest_neighbour."]
+    points = pd.read_csv(paths.REPORT / "tables/front.csv").set_index("method")
+    assert points["agreement"].tolist() == [0.8, 0.8] and points["n"].tolist() == [2, 2]
+    assert points["l1"]["nearest_neighbour"] == pytest.approx(points["l1"]["wachter"] + 9)
+
+
+def test_one_setting_alone_has_no_trade_off(sweep: list[plan.Cell]) -> None:
+    write_params(PARAMS | {"sweep": {"target_class": [1, 2]}})
+    collect([(cell, counterfactuals(cell, x_of())) for cell in plan.make_cells(schema.read())])
+    assert not [image for image in made().images if image["alt"].startswith("L1 against agreement")]
 
 
 def test_the_pictures_lie_beside_the_page_as_files(usual: Path) -> None:
@@ -298,7 +317,7 @@ def test_the_charts_lie_beside_the_page_as_vector_files_with_their_fonts(usual: 
         for measure in ("l1", "probability", "runtime_s", "found")
         for axis in ("target_class", "learning_rate")
     }
-    assert set(drawn) == {"confusion.pdf", "examples.pdf"} | of_axes
+    assert set(drawn) == {"confusion.pdf", "examples.pdf", "front.pdf"} | of_axes
     assert all(b"/FontFile2" in content for content in drawn.values())
 
 
@@ -311,7 +330,7 @@ def test_dvc_shows_the_charts_without_a_network(usual: Path, tmp_path: Path) -> 
         subprocess.run([*dvc, *arguments], cwd=tmp_path, check=True)
     html = (tmp_path / "shown" / "index.html").read_text()
     shown = {(tmp_path / "shown" / address).stat().st_size for address in re.findall(r'<img src="([^"]+)"', html)}
-    assert shown == {path.stat().st_size for path in (usual / "plots").iterdir()} and len(shown) == 10
+    assert shown == {path.stat().st_size for path in (usual / "plots").iterdir()} and len(shown) == 11
     assert "<script" not in html and "http" not in html
 
 
@@ -323,7 +342,7 @@ def test_charts_are_drawn_for_a_light_and_for_a_dark_ground(usual: Path) -> None
         }
         for pattern in ('src="data:', 'srcset="data:')
     )
-    assert len(light) == len(dark) == 10
+    assert len(light) == len(dark) == 11
     assert all("#1c1e21" in svg for svg in light) and not any("#1c1e21" in svg for svg in dark)
     assert all("#e4e6eb" in svg for svg in dark)
 
