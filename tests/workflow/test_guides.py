@@ -9,7 +9,11 @@ from tests.workflow.test_upstream import trained
 
 FEW = tuple(option for option in SMALL if not option.startswith("search."))
 GUIDES = ("guides.steps=60", "guides.epochs=1", "guides.kinds=[deep,dense]", "judges.seed=1")
-SWEEP = ("-m", "search=plausible,primal_dual", "search.plausibility=0,0.25", "search.target_class=1,other")
+ONE = ("instances.per_class=1", "instances.classes=[7]")
+SWEEP = (
+    *("+experiment=plausibility", "data=mnist_5k", *ONE),
+    *("search=plausible,primal_dual", "search.plausibility=0,0.25", "search.target_class=1,other"),
+)
 
 
 def guided_cells(repository):
@@ -44,6 +48,12 @@ def test_the_table_says_whether_the_guides_agree_and_which_instance_was_the_anch
     assert len(anchored)
     with np.load(guided.path / "artifacts/data.npz") as data:
         np.testing.assert_array_equal(data["y_train"][anchored["anchor"]], anchored["cf_class"])
+    points = pd.read_csv(guided.path / "artifacts/report/tables/front.csv")
+    assert points[["method", "plausibility"]].fillna(-1).to_numpy().tolist() == [
+        ["plausible", 0],
+        ["plausible", 0.25],
+        ["primal_dual", -1],
+    ]
     near = table[table["method"] == "primal_dual"]
     assert guides.groupby("target_class")["l1"].mean()["1"] > near.groupby("target_class")["l1"].mean()["1"]
 
