@@ -39,7 +39,7 @@ from pipelines.stages import prepare, report
 from pipelines.terminal import console
 
 FOLDER = paths.ROOT / "paper"
-EXPERIMENTS = ("cf_mnist", "targets_100", "sensitivity", "seeds")
+EXPERIMENTS = ("cf_mnist", "targets_100", "plausibility", "sensitivity", "seeds")
 # The measures in findings.tex; findings.csv has all of them.
 _COLUMNS = ("validity", "l1", "quality/l0", "quality/im1", "quality/agreement", "quality/components")
 # The sizes of the test splits of the built-in data sets.
