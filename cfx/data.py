@@ -274,3 +274,8 @@ def _check_labels(y: np.ndarray, rows: int, name: str, where: str) -> None:
         raise InputError(f"{where}: {name} holds the negative label {y.min()}; need classes 0, 1, 2, ...")
     if y.max() >= 2**31:
         raise InputError(f"{where}: {name} holds the label {y.max()}; need classes 0, 1, 2, ...")
+
+
+def widened_range(x: np.ndarray) -> tuple[float, float]:
+    """The feature range, widened to include the inputs x, which a method with another `feature_range` may give."""
+    return (min(FEATURE_RANGE[0], float(np.min(x, initial=0))), max(FEATURE_RANGE[1], float(np.max(x, initial=0))))

@@ -21,34 +21,39 @@ _STATISTICS: dict[str, Callable[[np.ndarray], np.floating[Any]]] = {
     "im1": np.median,
 }
 _TITLES = {"l1": "mean L1", "agreement": "mean agreement of the judges", "im1": "median IM1"}
-_RESAMPLES = 1000
+# The number of resamples, and the maximum number of values that are resampled at once.
+_RESAMPLES, _VALUES = 1000, 10**7
 
 
 def points(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """One row for each group of counterfactuals, in the order of their first rows.
 
-    table: one row per counterfactual found, with the columns `by`, `l1`, `agreement` and `im1`.
+    table: one row per search, with the columns `by`, `found` (bool), `l1`, `agreement` and `im1`.
 
-    Returns the columns `by`, `n`, the means `l1` and `agreement` and the median `im1`, each with its 95 % interval
-    (percentile bootstrap) as `<measure>_low` and `<measure>_high`, and `is_dominated`: whether another group has at
-    most the L1 and at least the agreement, and is better in one of them.
+    Returns the columns `by`, `n`, the number found, `share_found`, the means `l1` and `agreement` and the median `im1`
+    of those found, each with its 95 % interval (percentile bootstrap) as `<measure>_low` and `<measure>_high`, and
+    `is_dominated`: whether another group has at most the L1 and at least the agreement, and is better in one of them.
+    A group without a counterfactual is left out.
     """
     groups = table.groupby(list(by), sort=False, dropna=False)
-    found = pd.DataFrame([dict(zip(by, key, strict=True)) | _point(group) for key, group in groups])
-    return found.assign(is_dominated=_is_dominated(found["l1"], -found["agreement"]))
+    found = [dict(zip(by, key, strict=True)) | _point(group) for key, group in groups if group["found"].any()]
+    return pd.DataFrame(found).assign(
+        is_dominated=lambda point: _is_dominated(point["l1"], -point["agreement"]) if len(point) else []
+    )
 
 
 def _point(group: pd.DataFrame) -> dict[str, float]:
-    # SciPy takes a third of a second to import
+    # imported here, because SciPy takes a third of a second
     from scipy.stats import bootstrap
 
-    point: dict[str, float] = {"n": len(group)}
+    found = group[group["found"]]
+    point: dict[str, float] = {"n": len(found), "share_found": len(found) / len(group)}
     for measure, statistic in _STATISTICS.items():
-        values = group[measure].dropna().to_numpy(float)
+        values = found[measure].dropna().to_numpy(float)
         low = high = point[measure] = float(statistic(values)) if len(values) else np.nan
         if len(values) > 1:
-            resampled = bootstrap((values,), statistic, n_resamples=_RESAMPLES, method="percentile", rng=0)
-            low, high = resampled.confidence_interval
+            options = {"n_resamples": _RESAMPLES, "batch": max(1, _VALUES // len(values)), "method": "percentile"}
+            low, high = bootstrap((values,), statistic, **options, rng=0).confidence_interval
         point |= {f"{measure}_low": float(low), f"{measure}_high": float(high)}
     return point
 
@@ -63,16 +68,18 @@ def front_figure(found: pd.DataFrame, labels: Sequence[str], ink: str, real: Map
     """L1 against the agreement of the judges and against IM1, with 95 % intervals; a line connects the front.
 
     found: the result of `points`, with a column `method`. labels: the text beside each point. ink: the colour of text
-    and lines. real: `agreement` and `im1` of real instances, drawn as dashed lines.
+    and lines. real: `agreement` and `im1` of real instances, drawn as dashed lines; may be empty.
     """
     figure = Figure(figsize=(9.6, 4.0), layout="constrained")
     for axes, measure in zip(figure.subplots(1, 2), ("agreement", "im1"), strict=True):
-        cost = -found[measure] if measure == "agreement" else found[measure]
-        front = found[~np.array(_is_dominated(found["l1"], cost))].sort_values("l1")
+        known = found.dropna(subset=measure)
+        cost = -known[measure] if measure == "agreement" else known[measure]
+        front = known[~np.array(_is_dominated(known["l1"], cost), bool)].sort_values("l1")
         axes.plot(front["l1"], front[measure], color=ink, alpha=0.4, linewidth=1, zorder=1)
         for (_, point), label in zip(found.iterrows(), labels, strict=True):
             _draw(axes, point, measure, label, ink)
-        axes.axhline(real[measure], color=ink, alpha=0.6, linewidth=0.8, linestyle="--")
+        if measure in real:
+            axes.axhline(real[measure], color=ink, alpha=0.6, linewidth=0.8, linestyle="--")
         axes.set(xlabel=_TITLES["l1"], ylabel=_TITLES[measure])
         axes.set_xlim(left=0)
         axes.grid(color=ink, alpha=0.15, linewidth=0.6)

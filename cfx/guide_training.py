@@ -1,4 +1,4 @@
-"""How guides (`cfx.guides`) are trained on the training split, and kept in files.
+"""Train, save and load guides (`cfx.guides`).
 
 Three kinds have different blind spots:
 
@@ -8,11 +8,11 @@ Three kinds have different blind spots:
   makes the training labels likeliest.
 
 The noise of an input has a standard deviation drawn from 0 to 4/3 d / sqrt(features), half of that for `generative`,
-where d is the median distance between instances of different classes: images and tables need no setting of their own.
+where d is the median distance between instances of different classes: so images and tables need no separate settings.
 
 Sources: Cohen, Rosenfeld and Kolter 2019, "Certified adversarial robustness via randomized smoothing" (training with
 noise); Vincent et al. 2010, "Stacked denoising autoencoders"; Schott et al. 2019, "Towards the first adversarially
-robust neural network model on MNIST" (classification by one autoencoder a class).
+robust neural network model on MNIST" (classification by one autoencoder per class).
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def train(
     Args:
         dataset: images or a table.
         kinds: see `cfx.guide_training`.
-        epochs: how often each training instance is seen, at least.
-        steps: the fewest steps of a guide, however small the data set is; 128 examples each.
-        seed: of weights, order and noise; guide number i has seed + i.
-        progress: called with the steps done and in all, of all guides together.
+        epochs: the minimum number of passes over the training split; the examples are drawn at random with replacement.
+        steps: the minimum number of steps per guide, for small data sets; a step has 128 examples, or 64 per class.
+        seed: the random seed of weights, examples and noise; guide number i has seed + i.
+        progress: called with (steps done, steps in total), over all guides.
 
     Raises:
         InputError: a kind is unknown.

@@ -1,9 +1,9 @@
-"""Guides: models that a method may use while it searches, each with thresholds that are calibrated and not tuned.
+"""Guides: additional models that a method may use during the search, with thresholds calibrated on the training split.
 
-A classifier alone is easily fooled. A guide is another model of the same classes, trained on the training split alone
-(`cfx.guide_training`), whose margin of the target class has to reach that of real instances of the class: the quantile
-of its margins over them that the method asks for (`Method.guide_quantile`). A judge (`cfx.judges`) measures and is
-never a guide: seeds, architectures and trainings are others.
+A single classifier is easily fooled. A guide is another classifier of the same classes, trained only on the training
+split (`cfx.guide_training`). Its margin of the target class must reach a quantile, set by the method
+(`Method.guide_quantile`), of its margins over real instances of that class. Judges (`cfx.judges`) are never guides:
+they have other seeds, architectures and training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class Guides:
-    """The guides of a data set, with what they say of its training split."""
+    """The guides of a data set, with their margins on its training split."""
 
     models: tuple[keras.Model, ...]
     """Each takes (n, *shape) in [-0.5, 0.5] and returns logits (n, classes)."""
@@ -36,29 +36,29 @@ class Guides:
 
     @property
     def classes(self) -> int:
-        """How many classes they know."""
+        """The number of classes."""
         return int(self.labels.max()) + 1
 
     def thresholds(self, quantile: float) -> np.ndarray:
-        """The margins that a search has to reach, (classes, guides) float32: quantiles over real instances.
+        """The margins that a search must reach, (classes, guides) float32: quantiles over real instances.
 
-        quantile: in [0, 1], over the training instances of each class, of which there has to be one.
+        quantile: in [0, 1], over the training instances of each class, which needs at least one.
         """
         of_class = [np.quantile(self.margins[self.labels == label], quantile, axis=0) for label in range(self.classes)]
         return np.array(of_class, np.float32) + np.float32(_SURE)
 
     def accept_training(self, quantile: float) -> np.ndarray:
-        """Which training instances reach the thresholds of their class by all guides, (m,) bool."""
+        """Whether each training instance reaches the thresholds of its class for all guides, (m,) bool."""
         return np.all(self.margins >= self.thresholds(quantile)[self.labels], axis=1)
 
     def accept(self, x: np.ndarray, labels: np.ndarray, quantile: float) -> np.ndarray:
-        """Which inputs (n, *shape) reach the thresholds of the classes (n,) by all guides, (n,) bool."""
+        """Whether each input (n, *shape) reaches the thresholds of its class (n,) for all guides, (n,) bool."""
         wanted = self.thresholds(quantile)[labels] - np.float32(_SURE)
         return np.all(margins(self.models, x, labels) >= wanted, axis=1)
 
 
 def margins(models: Sequence[keras.Model], x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The margin z_c - log sum_{i != c} exp z_i of each input's class c (n,) by each guide, (n, guides) float32."""
+    """The margin z_c - log sum_{i != c} exp z_i of each input's class c (n,) for each guide, (n, guides) float32."""
     of_all = np.empty((len(x), len(models)), np.float32)
     for start in range(0, len(x), _ROWS):
         rows = slice(start, start + _ROWS)

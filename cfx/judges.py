@@ -1,8 +1,8 @@
 """The judges of counterfactuals: a committee of five classifiers, and autoencoders that know each class.
 
-A judge measures (`cfx.metrics`), and no search ever meets one: seeds and architectures are others than those of the
-guides (`cfx.guide_training`). Judges are trained on the training split, never on what is explained, for a number of
-steps and not of epochs, so that the time is bounded whatever the size of the data.
+Judges only evaluate (`cfx.metrics`); no search uses them, and their seeds and architectures differ from those of the
+guides (`cfx.guide_training`). They are trained on the training split, never on the explained instances, for a fixed
+number of steps, so that the training time does not depend on the size of the data.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ _DEVIATION = np.float32(0.1)
 _HIDDEN, _CODE = 128, 32
 # The most weights (256 MiB) that all autoencoders have together: large images get fewer hidden units.
 _WEIGHTS = 2**26
+# The maximum number of weights (64 MiB) of a dense layer of a classifier.
+_LAYER_WEIGHTS = 2**24
 
 
 def autoencoders(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None = None) -> keras.Model:
     """Train an autoencoder on each class, one on all classes, and a denoising one on all classes, as one model.
 
     It takes inputs (n, *shape) in [-0.5, 0.5] and returns (n, classes + 2, *shape): the reconstructions by the
-    autoencoder of each class, by the one of all classes, and by the denoising one, which has learnt from inputs with
-    Gaussian noise of a standard deviation of 0.1. They share no weight, and each learns from examples of its own. Per
+    autoencoder of each class, by the one of all classes, and by the denoising one, which is trained on inputs with
+    Gaussian noise of standard deviation 0.1. They share no weights, and each is trained on separate examples. Per
     autoencoder: dense layers of 128, 32 (the code; less for a table), 128 and all features, trained by Adam on the mean
     squared error. progress: called with (steps done, in all).
     """
@@ -69,11 +71,11 @@ def autoencoders(dataset: Dataset, *, steps: int, seed: int, progress: Progress 
 def committee(dataset: Dataset, *, steps: int, seed: int, progress: Progress | None = None) -> keras.Model:
     """Train five classifiers, as one model: (n, *shape) in [-0.5, 0.5] to probabilities (n, 5, classes).
 
-    They share no weight. For images: the oracle, three 3x3 convolutions with pooling and no hidden layer; one with two
+    They share no weights. For images: the oracle, three 3x3 convolutions with pooling and no hidden layer; one with two
     5x5 convolutions and a hidden layer, after LeNet-5; one with residual blocks; one with depthwise separable
     convolutions; and one with three hidden layers and no convolution. For tables: five stacks of hidden layers that
-    differ in depth, width and activation. Trained together by Adam on the sum of their cross-entropies, on the same
-    64 examples a step. progress: called with (steps done, in all).
+    differ in depth, width and activation. They are trained together by Adam on the mean of their
+    cross-entropies, with the same 64 examples in each step. progress: called with (steps done, steps in total).
     """
     import keras
     from keras import layers
@@ -116,7 +118,8 @@ def _lenet(x: keras.KerasTensor) -> keras.KerasTensor:
     for filters in (8, 24):
         x = layers.Conv2D(filters, 5, padding="same", activation="relu")(x)
         x = layers.MaxPooling2D(2, padding="same")(x)
-    return layers.Dense(128, activation="relu")(layers.Flatten()(x))
+    x = layers.Flatten()(x)
+    return layers.Dense(_units(x, 128), activation="relu")(x)
 
 
 def _residual(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -138,13 +141,18 @@ def _separable(x: keras.KerasTensor) -> keras.KerasTensor:
     return layers.MaxPooling2D(2, padding="same")(x)
 
 
+def _units(x: keras.KerasTensor, count: int) -> int:
+    """At most `count` units, fewer for a very large layer x (n, features)."""
+    return max(1, min(count, _LAYER_WEIGHTS // x.shape[1]))
+
+
 def _hidden(*units: int, activation: str) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     def make(x: keras.KerasTensor) -> keras.KerasTensor:
         from keras import layers
 
         x = layers.Flatten()(x)
         for count in units:
-            x = layers.Dense(count, activation=activation)(x)
+            x = layers.Dense(_units(x, count), activation=activation)(x)
         return x
 
     return make

@@ -17,6 +17,8 @@ from cfx.problem import Problem
 
 # The batch sizes of the model and of the matrix product, which limit the memory to about 100 MB for the full MNIST.
 _MODEL_BLOCK, _ROW_BLOCK, _TRAIN_BLOCK = 1024, 128, 8192
+# The same for instances with many features: the maximum number of values in a block.
+_VALUES = 2**23
 
 
 def qualifying(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -81,10 +83,11 @@ def _lower_bounds(x: np.ndarray, x_train: np.ndarray, low: np.ndarray, span: np.
     # allows for rounding in the products, so that the bounds are strict
     slack = 1 - 8 * x.shape[1] * np.finfo(np.float64).eps
     bounds = np.empty((len(x), len(x_train)))
-    for start in range(0, len(x_train), _TRAIN_BLOCK):
-        train = (x_train[start : start + _TRAIN_BLOCK] - low) / np.sqrt(span)
+    block = max(1, min(_TRAIN_BLOCK, _VALUES // x.shape[1]))
+    for start in range(0, len(x_train), block):
+        train = (x_train[start : start + block] - low) / np.sqrt(span)
         both = squares[:, None] + np.square(train).sum(axis=1)
-        bounds[:, start : start + _TRAIN_BLOCK] = slack * both - 2 * scaled @ train.T
+        bounds[:, start : start + block] = slack * both - 2 * scaled @ train.T
     return bounds
 
 

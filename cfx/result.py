@@ -1,4 +1,4 @@
-"""What a search found: one row a counterfactual, as arrays, as a table and as one file."""
+"""The result of a search, with one row per instance, as arrays, as a table and as a file."""
 
 import zipfile
 from collections.abc import Sequence
@@ -41,14 +41,14 @@ COLUMNS = tuple(
 
 @dataclass(frozen=True)
 class LambdaPath:
-    """The first counterfactual met at each lambda, for the first rows of a search: k points, by row, then by step."""
+    """The first counterfactual found at each lambda, for the first rows of a search: k points, by row, then by step."""
 
     row: np.ndarray
     """(k,) the row of the result that a point belongs to."""
     x: np.ndarray
     """(k, *shape) float32."""
     lam: np.ndarray
-    """(k,) the lambda at which it was met."""
+    """(k,) the lambda at which it was found."""
     probability: np.ndarray
     """(k,) of `cf_class`."""
     cf_class: np.ndarray
@@ -58,7 +58,7 @@ class LambdaPath:
 
 
 class Outcome(NamedTuple):
-    """What the search of a method gave for n rows, before the model has confirmed it."""
+    """The result of a method for n rows, before the model confirms it."""
 
     x: np.ndarray
     """(n, *shape) float32, inside the feature range; the instance where nothing was found."""
@@ -76,7 +76,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """The counterfactuals of n instances. A row that is not `found` holds its instance, unchanged."""
+    """The counterfactuals of n instances. If a row is not `found`, its `x` is the instance itself."""
 
     method: str
     """Its name."""
@@ -85,11 +85,11 @@ class Result:
     found: np.ndarray
     """(n,) bool: |f_t(x') - target_proba| <= tol, by the caller's own model in float32."""
     unchanged: np.ndarray
-    """(n,) bool: the instance already was a counterfactual, which `found` counts too; no step was taken."""
+    """(n,) bool: the instance already was a counterfactual, so no step was taken; `found` is true as well."""
     plausible: np.ndarray
-    """(n,) float: 1 where the guides agree with `cf_class`, 0 where they do not; NaN where the method uses none."""
+    """(n,) float: 1 if the guides agree with `cf_class`, 0 if not; NaN if the method uses none or found nothing."""
     anchor: np.ndarray
-    """(n,) the training instance that the counterfactual was searched towards; -1 where there is none."""
+    """(n,) the index of the training instance that the search used as its first counterfactual; -1 if there is none."""
     probability: np.ndarray
     """(n,) of `cf_class`."""
     cf_class: np.ndarray
@@ -97,7 +97,7 @@ class Result:
     original_class: np.ndarray
     """(n,) the class that the model predicts for the instance."""
     target_class: np.ndarray
-    """(n,) text, as asked: `other`, `same` or a class."""
+    """(n,) text, as passed by the caller: `other`, `same` or a class."""
     instance: np.ndarray
     """(n,) the caller's index of the instance."""
     l1: np.ndarray
@@ -107,21 +107,21 @@ class Result:
     l0: np.ndarray
     """(n,) the number of features changed by more than 1e-3."""
     lam: np.ndarray
-    """(n,) the weight of the L1 distance at which `x` was met; NaN where no step found it."""
+    """(n,) the weight of the L1 distance at which `x` was found; NaN if no step found it."""
     lam_init: np.ndarray
-    """(n,) as asked; NaN for a method that has none, as is the next."""
+    """(n,) the hyperparameter; NaN if the method does not have it."""
     learning_rate: np.ndarray
-    """(n,) as asked."""
+    """(n,) the hyperparameter; NaN if the method does not have it."""
     iterations: np.ndarray
     """(n,) steps taken, one forward and one gradient pass each; 0 where the instance already was a counterfactual. For
-    an array method, the inputs that it gave the model, shared by the rows and rounded up."""
+    an array method, the number of inputs evaluated by the model, divided by the number of rows and rounded up."""
     runtime_s: np.ndarray
     """(n,) the row's share of the wall time of its batch, in seconds; the rows add up to the whole search."""
     path: LambdaPath
     """The evolution over lambda of the first `path_rows` rows; without points for an array method."""
 
     def frame(self) -> pd.DataFrame:
-        """One row a counterfactual, with the columns of `counterfactuals.parquet` but for `cell`."""
+        """One row per instance, with the columns `COLUMNS`."""
         table = pd.DataFrame({column: getattr(self, column) for column in COLUMNS if column != "method"})
         table.insert(0, "method", self.method)
         return table.astype({"method": "str", "target_class": "str"})
@@ -138,7 +138,7 @@ class Result:
         return Result(**taken, method=self.method, path=LambdaPath(**path))
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one .npz file that holds no pickle. A file under that name is complete."""
+        """Write everything to one .npz file without pickle. The file is replaced atomically."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "path"}
         arrays |= {f"path_{field.name}": getattr(self.path, field.name) for field in fields(LambdaPath)}
         with replacing(Path(path)) as new, new.open("wb") as file:

@@ -94,7 +94,7 @@ def main() -> int:
         comparison = expectation.compare(results, expected)
         with replacing(FOLDER / "comparison.csv") as temporary:
             comparison.to_csv(temporary, index=False)
-        is_equal = expectation.tell(comparison, results, expected)
+        is_equal = expectation.report(comparison, results, expected)
         return 0 if is_equal and results.keys() <= expected["experiments"].keys() else 1
 
 

@@ -1,8 +1,8 @@
-"""The measures that cells, sweeps and reports are compared by, and which counterfactuals they are taken over.
+"""The measures that compare cells, sweeps and reports, and the counterfactuals that each one includes.
 
-A counterfactual of an instance that already was in its target class took no step, has an L1 of 0 and says nothing about
-the method that was asked for it. It stays in the table, is marked `unchanged`, and is in no measure: whatever shows one
-says how many were left out.
+If an instance already satisfies its target, its counterfactual takes no step, has an L1 of 0 and says nothing about the
+method. Its row is marked `unchanged` and excluded from every measure except the totals; each summary states the number
+of excluded rows.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import pandas as pd
 
 
 class Measure(NamedTuple):
-    """A number that cells and sweeps are compared by; for a cell of one instance it is that counterfactual's own."""
+    """A number that compares cells and sweeps; for a cell with one instance, it is the value of its counterfactual."""
 
     name: str
-    """MLflow's UI groups charts by what stands before the slash, and its compare page starts with the first name."""
+    """MLflow groups charts by the part before the slash, and its compare page starts with the first name."""
     column: str
-    """Of the table of counterfactuals."""
+    """The column in the table of counterfactuals."""
     title: str
-    """The column at the head of a table or at the axis of a chart."""
+    """The title in tables and on chart axes."""
     statistic: str
     """`median`, `mean` or `sum`."""
     over: str
@@ -31,7 +31,9 @@ class Measure(NamedTuple):
 
 MEASURES = (
     Measure("l1", "l1", "L1", "median", "found", "distance from the instance, the sum of the absolute changes"),
-    Measure("probability", "probability", "probability", "median", "found", "of its class, by the classifier"),
+    Measure(
+        "probability", "probability", "probability", "median", "found", "the classifier's probability of its class"
+    ),
     Measure("runtime_s", "runtime_s", "runtime, s", "median", "searched", "seconds, the share of its batch"),
     Measure(
         "validity", "found", "share found", "mean", "searched", "share of the instances that have a counterfactual"
@@ -42,13 +44,13 @@ MEASURES = (
         "agreement",
         "mean",
         "found",
-        "share of the five judges that see its class",
+        "share of the five judges that predict its class",
     ),
+    Measure("quality/majority", "majority", "majority", "mean", "found", "share whose class most judges predict"),
+    Measure("quality/oracle", "oracle", "oracle", "mean", "found", "share whose class the first judge predicts"),
     Measure(
-        "quality/majority", "majority", "majority", "mean", "found", "share that most of the judges put into its class"
+        "quality/im1", "im1", "IM1", "median", "found", "below 1: closer to its new class than to its original one"
     ),
-    Measure("quality/oracle", "oracle", "oracle", "mean", "found", "share that the first judge puts into its class"),
-    Measure("quality/im1", "im1", "IM1", "median", "found", "below 1: more like its new class than like its old one"),
     Measure("quality/im2", "im2", "IM2", "median", "found", "near 0: its class alone describes it as well as all data"),
     Measure(
         "quality/neighbour_distance",
@@ -56,7 +58,7 @@ MEASURES = (
         "neighbour distance",
         "median",
         "found",
-        "L1 to the nearest training instance of its class; 1: as between training instances",
+        "L1 to the nearest training instance of its class; 1 is usual for real instances",
     ),
     Measure(
         "quality/outlier_factor",
@@ -64,7 +66,7 @@ MEASURES = (
         "outlier factor",
         "median",
         "found",
-        "of its class; 1: typical",
+        "local outlier factor in its class; 1 is typical",
     ),
     Measure(
         "quality/denoising_error",

@@ -109,8 +109,8 @@ def _defaults(variant: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:
     """The default values in conf/ for the data set and the model of a variant."""
     data = _read(f"data/{variant['data']['name']}", conf)
     config = _read("config", conf)
-    training = data.get("training", {}) | config.get("training", {})
-    return config | data | {"model": _read(f"model/{variant['model']['name']}", conf), "training": training}
+    merged = {section: data.get(section, {}) | config.get(section, {}) for section in ("training", "judges")}
+    return config | data | merged | {"model": _read(f"model/{variant['model']['name']}", conf)}
 
 
 def _read(name: str, conf: Path | None) -> dict[str, Any]:

@@ -115,10 +115,7 @@ def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = (
             raise
     except InputError as error:
         raise InputError(error_message(error, points)) from error
-    try:
-        _check_types(found, file.module, points)
-    except UnicodeDecodeError:
-        raise InputError(f"search.module: {file.module.name} is not UTF-8 text; save it in that encoding") from None
+    _check_types(found, file.module, points)
     if reserved := sorted(found.fields.keys() & {*FILE, "method"}):
         raise InputError(
             f"search.module: the hyperparameter {reserved[0]} is already an option of search=own; rename it"
@@ -147,6 +144,8 @@ def _check_types(found: Description, module: Path, points: Sequence[Mapping[str,
     """Raise InputError for a hyperparameter whose value does not match an annotation of a simple type."""
     try:
         tree = ast.parse(module.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"search.module: {module.name} is not UTF-8 text; save it in that encoding") from None
     except SyntaxError:  # the syntax of the newer Python of search.python
         return
     for node in ast.walk(tree):
@@ -168,7 +167,8 @@ def _columns() -> set[str]:
     from cfx.metrics import MEASURES
     from cfx.result import COLUMNS
 
-    of_tables = {"cell", "label", "searched", "classes", "error"}
+    of_tables = {"cell", "label", "searched", "classes", "error", "n", "share_found", "is_dominated"}
+    of_tables |= {f"{measure}_{end}" for measure in ("l1", "agreement", "im1") for end in ("low", "high")}
     return of_tables.union(MEASURES, COLUMNS).difference(("target_class", "lam_init", "learning_rate"))
 
 

@@ -30,9 +30,9 @@ from pipelines.tracking import content
 
 Json = dict[str, Any]
 
-# How many differences are told; all are in the comparison's file.
-_TOLD = 20
-# The tolerances are of numbers over so many counterfactuals or more; one over fewer has more room, by the square root.
+# The maximum number of differences printed; comparison.csv has all.
+_PRINTED = 20
+# The tolerances apply to numbers over at least this many counterfactuals; over fewer, they grow by the square root.
 _MANY = 100
 
 
@@ -52,7 +52,7 @@ class _Expected(Section):
 
 
 def read(path: Path) -> Json:
-    """What is expected. Raises InputError where the file is not there or not what `accept` writes."""
+    """The expected results. Raises InputError if the file is missing or invalid."""
     try:
         return _Expected.model_validate_json(path.read_bytes()).model_dump()
     except OSError as error:
@@ -64,23 +64,23 @@ def read(path: Path) -> Json:
 
 
 def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], tolerances: Json) -> Json:
-    """What is expected of a repetition of an experiment, from a run of it: of its numbers, those with a tolerance."""
+    """The record of an experiment for `accept` and `compare`, with the numbers that have a tolerance."""
     compared = [finding for finding in found if finding.measure in tolerances]
     return {
-        # where the user's files lie is no part of it
+        # without the paths of the user's files
         "parameters": {key: str(value) for key, value in content.parameters(chosen).items() if "path" not in key},
         "made_from": {key: value for cell in sweep for key, value in _made_from(cell)},
         "counterfactuals": {cell.name: data.sha256(Result.load(store.result_path(cell.id)).x) for cell in sweep},
         "findings": {finding.name: number(finding.value) for finding in compared},
-        # of how many searches each of them speaks
+        # the number of searches behind each number
         "sizes": {finding.name: max(finding.searched, 1) for finding in compared},
-        # how many rows are in none of them
+        # the number of rows excluded from all of them
         "unchanged": max((finding.unchanged for finding in found), default=0),
     }
 
 
 def made_with() -> Json:
-    """What all experiments of a run share: the machine, the versions, and the code that has a part in a number."""
+    """The machine, the versions and the code that affects the numbers, shared by all experiments of a run."""
     python = platform.python_version()
     return {"machine": provenance.machine(), "versions": {"python": python, **provenance.locked_versions()}} | {
         "code": provenance.code("prepare", "train", "judges", "guides", "explain")
@@ -88,14 +88,14 @@ def made_with() -> Json:
 
 
 def check_origin(expected: Json, accepted: Iterable[str]) -> None:
-    """Raise InputError where accepting these experiments leaves some of another origin beside them."""
+    """Raise InputError if the file would then mix experiments from different code, versions or machines."""
     others = expected["experiments"].keys() - set(accepted)
     if others and expected["made_with"] != made_with():
         raise InputError(f"--accept: code, versions or machine differ; also accept {', '.join(sorted(others))}")
 
 
 def accept(path: Path, expected: Json, made: Mapping[str, Json]) -> None:
-    """Expect from now on what was made. Raises InputError as `check_origin` does."""
+    """Replace the expected results of these experiments. Raises InputError as `check_origin` does."""
     check_origin(expected, made)
     experiments = dict(sorted((expected["experiments"] | dict(made)).items()))
     with replacing(path) as temporary:
@@ -105,7 +105,7 @@ def accept(path: Path, expected: Json, made: Mapping[str, Json]) -> None:
 
 
 def compare(made: Mapping[str, Json], expected: Json) -> pd.DataFrame:
-    """One row a difference: experiment, what, expected, made, and whether it counts."""
+    """One row per difference: experiment, what, expected, made, and whether it counts."""
     is_here = _place(expected["made_with"]) == _place(made_with())
     rows = []
     for name, then, now in _known(made, expected):
@@ -113,8 +113,8 @@ def compare(made: Mapping[str, Json], expected: Json) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["experiment", "what", "expected", "made", "counts"]).astype({"counts": bool})
 
 
-def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bool:
-    """Say in how far what was made is as expected, and what may be the cause; returns whether it is."""
+def report(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bool:
+    """Print whether the results are as expected, and the differences with possible causes; returns whether they are."""
     is_here = _place(expected["made_with"]) == _place(made_with())
     counting = compared[compared["counts"]]
     for name, experiment in made.items():
@@ -127,18 +127,18 @@ def tell(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bo
         console.print(f"{name}: {many}: {f'{len(wrong)} differ' if len(wrong) else said}", markup=False)
         if left_out := measures.left_out(experiment["unchanged"]):
             console.print(f"  {left_out}", markup=False)
-        for row in wrong.head(_TOLD).itertuples():
+        for row in wrong.head(_PRINTED).itertuples():
             then, now = provenance.shorten(row.expected), provenance.shorten(row.made)
             console.print(f"  {row.what}: expected {then}, got {now}", markup=False)
-        if len(wrong) > _TOLD:
-            console.print(f"  ... and {len(wrong) - _TOLD} more in comparison.csv")
+        if len(wrong) > _PRINTED:
+            console.print(f"  ... and {len(wrong) - _PRINTED} more in comparison.csv")
     for line in causes(made, expected):
         console.print(f"differs: {line}", markup=False)
     return counting.empty
 
 
 def causes(made: Mapping[str, Json], expected: Json) -> Iterator[str]:
-    """In what differs what the expected and the made came from, a line each."""
+    """The differences between the inputs of the expected results and of this run, one line each."""
     for part, then in expected["made_with"].items():
         yield from (f"{part}: {line}" for line in provenance.changes(then, made_with()[part]))
     for name, then, now in _known(made, expected):
@@ -147,12 +147,12 @@ def causes(made: Mapping[str, Json], expected: Json) -> Iterator[str]:
 
 
 def number(value: float) -> float | None:
-    """As JSON has it, which knows no NaN."""
+    """The value for JSON, with None for NaN."""
     return None if math.isnan(value) else value
 
 
 def _known(made: Mapping[str, Json], expected: Json) -> Iterator[tuple[str, Json, Json]]:
-    """Of each experiment that was made and is expected: its name, what is expected and what was made."""
+    """The name, the expected and the new results of each experiment that has both."""
     for name, now in made.items():
         if name in expected["experiments"]:
             yield name, expected["experiments"][name], now
@@ -162,7 +162,7 @@ def _differences(then: Json, now: Json, expected: Json, is_here: bool) -> Iterat
     for cell in then["counterfactuals"] | now["counterfactuals"]:
         before, after = (one["counterfactuals"].get(cell) for one in (then, now))
         if before != after:
-            # elsewhere every bit may differ, but not whether there is such a cell
+            # on another machine every bit may differ, but not the set of cells
             yield f"counterfactuals of {cell}", before, after, is_here or before is None or after is None
     for name in then["findings"] | now["findings"]:
         before, after = (one["findings"].get(name) for one in (then, now))
@@ -184,9 +184,9 @@ def _place(made: Json) -> tuple[Any, Any]:
 
 
 def _made_from(cell: Cell) -> Iterator[tuple[str, str]]:
-    """The digests of the data and of the models of a cell, named by what of them is swept."""
+    """The digests of the data and the models of a cell, named with the swept values of its variant."""
     identity, which = plan.current_inputs(cell), "".join(f", {key}={value}" for key, value in cell.upstream.items())
-    # as far as they tell one from another
+    # enough digits to distinguish them
     yield f"data{which}", identity["data"][:60]
     yield f"model{which}", identity["model"][:60]
     for part in ("judges", "guides"):

@@ -1,12 +1,13 @@
-"""The sweep as tables: a row a cell and a row a counterfactual, for the page, and as files for a paper.
+"""The sweep as tables, with one row per cell and one row per counterfactual, for the report and as files for a paper.
 
-    cells.csv, .tex             what came out of each cell: medians of the counterfactuals found
-    counterfactuals.csv, .tex   every counterfactual
-    classes.csv, .tex           median L1 by original and target class, where there are several of both; of several
-                                methods one file each, classes_<method>.csv
+    cells.csv, .tex             the results of each cell: statistics of the counterfactuals found
+    counterfactuals.csv, .tex   all counterfactuals
+    classes.csv, .tex           median L1 by original class and target class, if there are several of both; with several
+                                methods, one file per method, classes_<method>.csv
+    front.csv                   L1 against plausibility, one row per method and setting (written by the report)
 
-Rows whose instance already is in the target class are in counterfactuals.csv and .tex alone. The LaTeX tables have the
-rules of the package booktabs, and long ones need longtable too; each file says so.
+Rows marked `unchanged` are only in counterfactuals.csv and .tex. The LaTeX tables need the package booktabs, and long
+ones longtable; each file names them.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ _DECIMALS = {"probability": 3, "l1": 1, "l0": 0, "im1": 2, "im2": 4, "agreement"
 
 
 def axes(sweep: list[Cell]) -> list[str]:
-    """The columns that tell the cells apart: the target, which every reader asks for first, and what else is swept."""
+    """The columns that distinguish the cells: the target class first, then the other swept parameters."""
     return ["target_class", *(axis for axis in sweep[0].swept if axis != "target_class")]
 
 
 def swept(cell: Cell) -> dict[str, Any]:
-    """The cell's value for each of `axes`: a number, NaN where its method has none, or text, as the target class is."""
+    """The cell's value for each of `axes`: a number, NaN if its method does not have it, or text."""
     values = {
         axis: np.nan if value is None else value if isinstance(value, int | float | str) else str(value)
         for axis, value in cell.swept.items()
@@ -60,10 +61,10 @@ def swept(cell: Cell) -> dict[str, Any]:
 
 
 def of_counterfactuals(sweep: list[Cell], collected: pd.DataFrame) -> pd.DataFrame:
-    """One row a counterfactual of the finished cells, in the sweep's order: what was collected and all that was swept.
+    """One row per counterfactual of the finished cells, in the order of the sweep, with all swept values.
 
-    collected: the rows of counterfactuals.parquet; it has no columns where every cell failed. A column `label` joins
-    them, the class that the data gives the instance.
+    collected: the rows of counterfactuals.parquet, without columns if every cell failed. The column `label` is added:
+    the label of the instance in the data.
     """
     tables = {cell: rows for cell, rows in collected.groupby("cell")} if len(collected) else {}
     labels = {path: data.read_npz(path, ("y_test",))["y_test"] for path in {cell.trained.data for cell in sweep}}
@@ -77,7 +78,7 @@ def of_counterfactuals(sweep: list[Cell], collected: pd.DataFrame) -> pd.DataFra
 
 
 def named(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
-    """The table of cells or of counterfactuals for a reader: classes by their names, where the data has names."""
+    """A table of cells or counterfactuals with class names, if the data has them."""
     trained = {cell.trained for cell in sweep}
     columns = [column for column in CLASSES if column in table]
     names = {column: {label: class_name(label, *trained) for label in table[column].unique()} for column in columns}
@@ -85,11 +86,11 @@ def named(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_cells(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell, in the sweep's order: how many were found, the medians of those, and why where there is none.
+    """One row per cell, in the order of the sweep: the number found, their statistics, and the error of a failed cell.
 
-    table: as `of_counterfactuals` gives it. Columns: cell, the axes, searched (how many instances were not in the
-    target class already), found (of these), unchanged (the others), classes (a list of those reached, the most frequent
-    first), the measures of those found, runtime_s (of all), error ("" if none).
+    table: the result of `of_counterfactuals`. Columns: cell, the axes, searched (the number of instances that did not
+    satisfy the target already), found (of these), unchanged (the others), classes (the predicted classes, the most
+    frequent first), the measures of those found, runtime_s (of all), error ("" if none).
     """
     tables = {cell: rows for cell, rows in table.groupby("cell")}
     return pd.DataFrame([_cell(cell, tables.get(cell.id)) for cell in sweep])
@@ -119,9 +120,9 @@ def _cell(cell: Cell, rows: pd.DataFrame | None) -> dict[str, Any]:
 
 
 def of_searched(sweep: list[Cell], cells: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """One row a search: what was not found has no L1 and no probability, nor has a cell that failed.
+    """One row per search; L1 and probability are NaN for searches without a counterfactual and for failed cells.
 
-    cells, table: as `of_cells` and `of_counterfactuals` give them. The rows are in the order of the cells.
+    cells, table: the results of `of_cells` and `of_counterfactuals`. The rows are in the order of the cells.
     """
     failed = cells[cells["error"] != ""][["cell", *_axes(cells), "searched"]]
     methods = {cell.id: searches.name(cell.search) for cell in sweep}
@@ -137,9 +138,9 @@ def of_searched(sweep: list[Cell], cells: pd.DataFrame, table: pd.DataFrame) -> 
 def write(
     folder: Path, sweep: list[Cell], cells: pd.DataFrame, table: pd.DataFrame, classes: Mapping[str, Classes]
 ) -> None:
-    """Write the tables as CSV, with all columns, and as LaTeX, with names, and columns that a paper has room for.
+    """Write the tables as CSV with all columns, and as LaTeX with class names and the most important columns.
 
-    classes: by the method, as `classes.of_methods` gives them.
+    classes: the result of `classes.by_method`.
     """
     folder.mkdir()
     cells.drop(columns="classes").to_csv(folder / "cells.csv", index=False)
@@ -147,9 +148,9 @@ def write(
     shown = [*axes, "found", "searched", "probability", "l1", "l0", "im1", "agreement", "components", "runtime_s"]
     left_out = measures.left_out(int(cells["unchanged"].sum()))
     caption = (
-        "What came out of each cell: how many counterfactuals were found of how many instances that were searched, the "
-        "medians of those found, the share of the judges that see the same class, and the time of the whole "
-        f"cell.{f' {left_out}.' if left_out else ''}"
+        "Results per cell: the number of counterfactuals found and of instances searched, the medians over those "
+        "found, the mean share of the judges that predict the same class, and the total runtime."
+        f"{f' {left_out}.' if left_out else ''}"
     )
     (folder / "cells.tex").write_text(latex(named(sweep, cells)[shown], caption, "tab:cells"), encoding="utf-8")
     table.to_csv(folder / "counterfactuals.csv", index=False)
@@ -157,7 +158,7 @@ def write(
         columns, read = ["cf_class", "probability", "l1", "l0"], named(sweep, table)
         found = read.assign(**read[columns].where(read["found"]))
         shown = ["instance", *axes, "original_class", *columns, "im1", "agreement", "runtime_s"]
-        text = latex(found[shown], "Every counterfactual.", "tab:counterfactuals", is_long=True)
+        text = latex(found[shown], "All counterfactuals.", "tab:counterfactuals", is_long=True)
         (folder / "counterfactuals.tex").write_text(text, encoding="utf-8")
     for method, of_method in classes.items():
         name, by = ("classes", "") if len(classes) == 1 else (f"classes_{file_name(method)}", f" by {method}")
@@ -171,9 +172,9 @@ def write(
 
 
 def latex(table: pd.DataFrame, caption: str, label: str, is_long: bool = False, spec: str = "g") -> str:
-    """A LaTeX table with booktabs' rules, or a longtable that goes on over pages; text in it is escaped.
+    """A LaTeX table with the rules of booktabs, or a longtable, which may span pages; its text is escaped.
 
-    spec: how numbers are written in columns that have no number of decimals of their own.
+    spec: the format of numbers in columns without a number of decimals in `_DECIMALS`.
     """
     columns = list(map(str, table))
     is_number = {column: pd.api.types.is_numeric_dtype(table[column]) for column in columns}
@@ -194,17 +195,17 @@ def latex(table: pd.DataFrame, caption: str, label: str, is_long: bool = False, 
 
 
 def plain(value: Any) -> str:
-    """The value of an axis as it is shown: a dash where the method has no such hyperparameter."""
+    """The displayed value of an axis: a dash if the method does not have this hyperparameter."""
     return number(value, "g") if isinstance(value, float) else str(value)
 
 
 def number(value: float, spec: str, unit: str = "") -> str:
-    """A number as it is shown: a dash for NaN."""
+    """A displayed number: a dash for NaN."""
     return "-" if np.isnan(value) else f"{value:{spec}}{unit}"
 
 
 def file_name(text: str) -> str:
-    """Text as a part of the name of a file that LaTeX takes: it takes what follows a dot for the kind of the file."""
+    """Text as part of a file name for LaTeX, which treats everything after a dot as the extension."""
     return re.sub(r"\W+", "_", text)
 
 

@@ -1,13 +1,14 @@
-"""Stage `judges`: the models that say how plausible a counterfactual is.   python -m pipelines.stages.judges
+"""Stage `judges`: train the models that evaluate counterfactuals.   python -m pipelines.stages.judges
 
-Writes artifacts/judges/: autoencoders.keras, committee.keras, and metrics.json: how good they are on the test split,
-and what they say of real images, the yardstick of what they say of counterfactuals.
+Writes artifacts/judges/: autoencoders.keras, committee.keras, and metrics.json, which
+contains their accuracy on the test split and their measures of real instances, for comparison.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from pipelines.config import schema
 from pipelines.config.schema import Upstream
 from pipelines.terminal import console, import_tensorflow, progress, user_errors
 
-# How many instances of the test split are the yardstick.
+# The number of real instances that are measured.
 _REAL = 500
 
 
@@ -57,9 +58,9 @@ def make(chosen: Upstream, trained: Trained) -> None:
 
 
 def of_real(dataset: Dataset, judges: Judges) -> dict[str, float]:
-    """What the judges say of real instances of the test split and their own class, by the measure as `real_<name>`.
+    """The judges' measures of real test instances and their labels, as `real_<name>`.
 
-    As counterfactuals have one, each is given an original class: another one, drawn at random.
+    Each instance gets a random other class as its original class, because counterfactuals have one.
     """
     random = np.random.default_rng(0)
     rows = random.permutation(len(dataset.x_test))[:_REAL]
@@ -70,15 +71,16 @@ def of_real(dataset: Dataset, judges: Judges) -> dict[str, float]:
 
 
 def likeness(x: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
-    """How like each class inputs (n, *shape) are, (n, classes): the less its autoencoder misses them by, the more."""
+    """The similarity of inputs (n, *shape) to each class, (n, classes): minus the squared error of its autoencoder."""
     missed = reconstructions[:, :-2] - x[:, np.newaxis]
     return -np.square(missed).reshape(*missed.shape[:2], -1).sum(axis=2)
 
 
 def accuracy(scores: Callable[[np.ndarray], np.ndarray], dataset: Dataset) -> float:
     """The share of the test split whose own class has the highest of `scores` (n, classes)."""
-    starts = range(0, len(dataset.x_test), 100)
-    best = [scores(dataset.x_test[start : start + 100]).argmax(axis=1) for start in starts]
+    step = max(1, min(500, 2**22 // prod(dataset.input_shape)))
+    starts = range(0, len(dataset.x_test), step)
+    best = [scores(dataset.x_test[start : start + step]).argmax(axis=1) for start in starts]
     return float((np.concatenate(best) == dataset.y_test).mean())
 
 

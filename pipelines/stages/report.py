@@ -68,7 +68,7 @@ def main() -> None:
             "axes": tables.axes(sweep),
             "summary": tables.named(sweep, of_cells).to_dict("records"),
             "names": {cell.id: cell.name for cell in sweep},
-            "trade_off": trade_off(measures.rows(table, "found"), sweep, figures),
+            "trade_off": trade_off(measures.rows(table, "searched"), sweep, figures),
             "comparisons": list(comparisons(searched, tables.axes(sweep), figures)),
             "by_class": list(by_class(sweep, table, of_methods, figures)),
             "rows": len(table),
@@ -174,22 +174,25 @@ def headline(of_cells: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def trade_off(found: pd.DataFrame, sweep: list[Cell], folder: Path) -> dict[str, str] | None:
+def trade_off(searched: pd.DataFrame, sweep: list[Cell], folder: Path) -> dict[str, str] | None:
     """The chart of L1 against plausibility, one point per method and swept setting; None if there is only one."""
     axes = [axis for axis in tables.axes(sweep) if axis not in ("target_class", "method")]
-    by = ["method", *(axis for axis in axes if found[axis].nunique(dropna=False) > 1)] if len(found) else []
-    if not by or len(found.groupby(by, dropna=False)) < 2:
+    by = ["method", *(axis for axis in axes if axis in searched and searched[axis].nunique(dropna=False) > 1)]
+    points = front.points(searched, by)
+    if len(points) < 2:
         return None
-    points = front.points(found, by)
     labels = []
     for row in points.to_dict("records"):
         setting = [f"{axis}={tables.plain(row[axis])}" for axis in by[1:] if pd.notna(row[axis])]
-        labels.append(", ".join([str(row["method"]), *setting]))
+        share = [f"{row['share_found']:.0%} found"] if row["share_found"] < 1 else []
+        labels.append(", ".join([str(row["method"]), *setting, *share]))
     points.to_csv(folder.parent / "tables" / "front.csv", index=False)
-    judges = json.loads(sweep[0].trained.judges_metrics.read_text())
-    real = {measure: judges[f"real_{measure}"] for measure in ("agreement", "im1")}
+    # with several judges, real instances have several values
+    judges = [json.loads(text) for text in {cell.trained.judges_metrics.read_text() for cell in sweep}]
+    real = {measure: judges[0][f"real_{measure}"] for measure in ("agreement", "im1")} if len(judges) == 1 else {}
     dominated = [label for label, is_dominated in zip(labels, points["is_dominated"], strict=True) if is_dominated]
-    described = f"L1 against agreement and IM1 of {len(points)} settings; dominated: {', '.join(dominated) or 'none'}"
+    names = ", ".join(dominated) or "none"
+    described = f"L1 against agreement and IM1 of {len(points)} settings; dominated in L1 and agreement: {names}"
     return _figure(front.front_figure(points, labels, _LIGHT, real), described, folder / "front.pdf")
 
 

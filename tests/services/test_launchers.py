@@ -152,9 +152,8 @@ def test_ray_starts_a_job_again_whose_worker_is_killed(gated, ray_address):
     on_the_cluster = f"hydra.launcher.ray.init.address={ray_address}"
     with driving(gated, "pipelines.run", *uneven(), "hydra/launcher=ray", on_the_cluster) as driver:
         wait_for_slow_cells(gated, driver)
-        finished = {record["pid"] for record in gated.records().values()}
-        workers = [process for process in psutil.process_iter() if named(process, "ray::_run_job")]
-        (worker,) = (process for process in workers if process.pid not in finished)
+        (searching,) = at_the_gate(gated)
+        worker = next(process for process in searching.parents() if named(process, "ray::_run_job"))
         worker.kill()
         open_gate(gated)
     assert driver.returncode == 0, driver.said

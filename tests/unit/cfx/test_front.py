@@ -6,7 +6,7 @@ from cfx import front
 
 
 def table(**groups):
-    parts = [pd.DataFrame({"method": name, **columns}) for name, columns in groups.items()]
+    parts = [pd.DataFrame({"method": name, "found": True, **columns}) for name, columns in groups.items()]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -40,3 +40,17 @@ def test_the_figure_has_every_point_with_its_label_and_joins_the_front_of_each_m
     # more IM1 is worse: what is far is on this front
     assert im1.lines[0].get_xdata().tolist() == [11, 32, 40]
     assert [axes.get_ylabel() for axes in figure.axes] == ["mean agreement of the judges", "median IM1"]
+
+
+def test_what_was_not_found_is_in_the_share_alone():
+    half = {"l1": [10.0, 0.0], "agreement": [1.0, np.nan], "im1": [0.5, np.nan], "found": [True, False]}
+    nothing = {"l1": [0.0], "agreement": [np.nan], "im1": [np.nan], "found": [False]}
+    (point,) = front.points(table(half=half, nothing=nothing), ["method"]).to_dict("records")
+    assert (point["method"], point["n"], point["share_found"], point["l1"]) == ("half", 1, 0.5, 10)
+
+
+def test_a_point_without_im1_is_not_on_its_front():
+    same = {"l1": [1.0], "agreement": [1.0], "im1": [np.nan]}
+    found = front.points(table(same=same, far=FAR), ["method"])
+    figure = front.front_figure(found, ["a", "b"], "black", {})
+    assert figure.axes[1].lines[0].get_xdata().tolist() == [40]

@@ -7,7 +7,9 @@ import pytest
 
 from cfx import judges, models
 from cfx.data import Dataset
-from pipelines.stages.judges import accuracy, likeness
+from cfx.metrics import Judges
+from cfx.neighbourhood import Neighbourhoods
+from pipelines.stages.judges import accuracy, likeness, of_real
 
 
 def images() -> Dataset:
@@ -40,6 +42,14 @@ def test_the_judges_know_the_classes_of_examples_they_have_not_seen(dataset):
     for member in range(5):
         assert accuracy(lambda x, member=member: np.asarray(committee(x))[:, member], dataset) > 0.9
     assert seen == [(step, 80) for step in range(1, 81)]
+
+
+def test_real_instances_are_of_their_own_class_to_the_judges():
+    dataset = images()
+    trained = [train(dataset, steps=80, seed=1) for train in (judges.autoencoders, judges.committee)]
+    real = of_real(dataset, Judges(*trained, Neighbourhoods(dataset.x_train, dataset.y_train)))
+    assert real["real_agreement"] > 0.9 and real["real_majority"] > 0.9 and real["real_im1"] < 1
+    assert 0.8 < real["real_neighbour_distance"] < 1.3 and 0.8 < real["real_outlier_factor"] < 1.3
 
 
 def test_an_autoencoder_learns_from_its_own_class_alone():

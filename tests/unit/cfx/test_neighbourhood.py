@@ -35,8 +35,17 @@ def test_a_class_without_two_instances_has_no_neighbourhood():
     assert np.isfinite(known.outlier_factor(x, 0)).all()
 
 
-def test_equal_instances_leave_the_measures_finite():
-    known = Neighbourhoods(np.zeros((40, 3), np.float32), np.zeros(40, int))
-    x = np.array([[0, 0, 0], [0.2, 0, 0]], np.float32)
-    distance = known.distance(x, 0)
-    assert distance[0] == 1 and np.isfinite(distance).all() and np.isfinite(known.outlier_factor(x, 0)).all()
+def test_repeated_instances_change_nothing():
+    x, inputs = normal(60, 0), normal(5, 1)
+    once, often = (Neighbourhoods(np.repeat(x, n, axis=0), np.zeros(60 * n, int)) for n in (1, 30))
+    np.testing.assert_array_equal(often.distance(inputs, 0), once.distance(inputs, 0))
+    np.testing.assert_array_equal(often.outlier_factor(inputs, 0), once.outlier_factor(inputs, 0))
+    equal = Neighbourhoods(np.zeros((40, 4), np.float32), np.zeros(40, int))
+    assert np.isnan(equal.distance(inputs, 0)).all()
+
+
+def test_an_input_outside_the_range_of_the_data_has_its_distance_too():
+    x = np.array([[-0.5, 0.5], [0.1, -0.4]], np.float32)
+    known = Neighbourhoods(x, np.zeros(2, int))
+    # 1.5 to the first and 1.8 to the second, which are 1.5 apart
+    np.testing.assert_allclose(known.distance(np.array([[1, 0.5]], np.float32), 0), 1)

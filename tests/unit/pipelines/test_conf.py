@@ -40,6 +40,16 @@ def test_every_option_is_explained_beside_its_value(path):
     assert [line.split(":")[0].strip() for line in unexplained] in ([], ["name"], ["method"])
 
 
+@pytest.mark.parametrize("path", sorted(CONF.glob("data/*.yaml")), ids=lambda path: path.stem)
+def test_no_default_of_another_file_replaces_what_a_data_set_sets(path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"data={path.stem}"])
+    sections = yaml.safe_load(path.read_text())
+    sections.pop("data")
+    for section, values in sections.items():
+        assert {key: config[section][key] for key in values} == values
+
+
 @pytest.mark.parametrize("group", ["sweep", "experiment"])
 def test_every_sweep_and_experiment_composes(group):
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -39,7 +39,7 @@ def changed(part, **values):
 def test_the_same_is_as_expected_and_time_does_not_count(capsys):
     made = changed("findings", **{"all: runtime_s": 3.0})
     assert counting(made) == []
-    assert expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
+    assert expectation.report(expectation.compare({"one": made}, expected()), {"one": made}, expected())
     assert "identical bit for bit" in capsys.readouterr().out
 
 
@@ -63,14 +63,14 @@ def test_elsewhere_a_number_over_few_counterfactuals_has_more_room(size, room):
 
 def test_what_it_came_from_is_told_where_it_differs_whether_or_not_a_number_does(capsys):
     made = changed("parameters", seed="1")
-    expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
+    expectation.report(expectation.compare({"one": made}, expected()), {"one": made}, expected())
     assert "identical bit for bit" in (said := capsys.readouterr().out)
     assert "\ndiffers: one: seed: 0 became 1\n" in said
 
 
 def test_rows_that_are_in_no_number_are_told(capsys):
     made = MADE | {"unchanged": 93}
-    expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
+    expectation.report(expectation.compare({"one": made}, expected()), {"one": made}, expected())
     assert "93 rows were left out: their instance already is in the target class\n" in capsys.readouterr().out
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_expects_nothing_is_refused(tmp_path, content):
 
 def test_a_digest_is_told_as_far_as_it_tells_one_from_another(capsys):
     made = changed("counterfactuals", **{"target_class=1": "0123456789abcdef" + "0" * 48})
-    expectation.tell(expectation.compare({"one": made}, expected()), {"one": made}, expected())
+    expectation.report(expectation.compare({"one": made}, expected()), {"one": made}, expected())
     told = "  counterfactuals of target_class=1: expected abc, got 0123456789abcdef\n"
     assert told in capsys.readouterr().out
 

@@ -290,7 +290,7 @@ def test_each_setting_is_a_point_between_near_and_plausible(sweep: list[plan.Cel
     table.loc[is_far, "l1"] += 9
     table.to_parquet(paths.TABLE, index=False)
     charts = [image["alt"] for image in made().images if image["alt"].startswith("L1 against agreement")]
-    assert charts == ["L1 against agreement and IM1 of 2 settings; dominated: nearest_neighbour."]
+    assert charts == ["L1 against agreement and IM1 of 2 settings; dominated in L1 and agreement: nearest_neighbour."]
     points = pd.read_csv(paths.REPORT / "tables/front.csv").set_index("method")
     assert points["agreement"].tolist() == [0.8, 0.8] and points["n"].tolist() == [2, 2]
     assert points["l1"]["nearest_neighbour"] == pytest.approx(points["l1"]["wachter"] + 9)
