@@ -23,7 +23,7 @@ def test_the_reference_example_on_all_of_mnist(tmp_path):
         pytest.skip("MNIST_NPZ does not name MNIST's .npz")
     repository = fresh(tmp_path)
     mnist = Path(os.environ["MNIST_NPZ"]).resolve()
-    done = repository.run("pipelines.run", "+experiment=cf_mnist", MNIST_NPZ=str(mnist))
+    done = repository.run("pipelines.run", "+experiment=cf_mnist", "judges.steps=60", MNIST_NPZ=str(mnist))
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "artifacts/metrics.json").read_text())["test_accuracy"] >= 0.985
     table = repository.table().set_index("target_class")
