@@ -68,7 +68,7 @@ def history_figure(history: pd.DataFrame, ink: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=ink, alpha=0.15, linewidth=0.6)
         axes.legend(frameon=False, labelcolor=ink)
-        _style(axes, ink)
+        style(axes, ink)
     return figure
 
 
@@ -152,7 +152,7 @@ def class_figure(
     image = axes.imshow(values, cmap=TINT, vmin=0, vmax=greatest, interpolation="nearest")
     axes.set(xlabel=_words(median.columns.name), ylabel=_words(median.index.name))
     if max(values.shape) > _LEGIBLE:
-        _style(figure.colorbar(image, ax=axes, shrink=0.6, label=label).ax, ink)
+        style(figure.colorbar(image, ax=axes, shrink=0.6, label=label).ax, ink)
         return figure
     for row, column in np.argwhere(wanted > 0):
         value, count, of = values[row, column], counts[row, column], wanted[row, column]
@@ -222,7 +222,7 @@ def _against(table: pd.DataFrame, axis: str, label: str, ink: str) -> tuple[Figu
     axes.set_xlim(at.min() - margin, at.max() + margin)
     axes.grid(axis="y", color=ink, alpha=0.15, linewidth=0.6)
     axes.set_axisbelow(True)
-    _style(axes, ink)
+    style(axes, ink)
     return figure, axes, places
 
 
@@ -273,7 +273,7 @@ def _matrix(
         place.set_ticks(range(0, len(names), step), list(names)[::step], parse_math=False)
     if is_upright:
         axes.tick_params(axis="x", rotation=90)
-    _style(axes, ink)
+    style(axes, ink)
     axes.spines[["top", "right"]].set_visible(True)
     axes.tick_params(length=0)
     return figure, axes
@@ -287,7 +287,8 @@ def _centred(colour: str) -> dict[str, Any]:
     return {"ha": "center", "va": "center", "color": colour}
 
 
-def _style(axes: Axes, ink: str) -> None:
+def style(axes: Axes, ink: str) -> None:
+    """Draw the axes in the colour `ink`, without a background and without the upper and right line."""
     axes.tick_params(colors=ink, which="both")
     axes.xaxis.label.set_color(ink)
     axes.yaxis.label.set_color(ink)

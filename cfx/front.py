@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cfx.charts import style
 from cfx.palette import look
 
 _STATISTICS: dict[str, Callable[[np.ndarray], np.floating[Any]]] = {
@@ -83,12 +84,7 @@ def front_figure(found: pd.DataFrame, labels: Sequence[str], ink: str, real: Map
         axes.set(xlabel=_TITLES["l1"], ylabel=_TITLES[measure])
         axes.set_xlim(left=0)
         axes.grid(color=ink, alpha=0.15, linewidth=0.6)
-        axes.tick_params(colors=ink)
-        axes.spines[:].set_color(ink)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.label.set_color(ink)
-        axes.yaxis.label.set_color(ink)
-        axes.patch.set_alpha(0)
+        style(axes, ink)
     return figure
 
 

@@ -178,6 +178,9 @@ def trade_off(searched: pd.DataFrame, sweep: list[Cell], folder: Path) -> dict[s
     """The chart of L1 against plausibility, one point per method and swept setting; None if there is only one."""
     axes = [axis for axis in tables.axes(sweep) if axis not in ("target_class", "method")]
     by = ["method", *(axis for axis in axes if axis in searched and searched[axis].nunique(dropna=False) > 1)]
+    # the intervals take seconds, which a sweep of one setting does without
+    if searched[by].drop_duplicates().shape[0] < 2:
+        return None
     points = front.points(searched, by)
     if len(points) < 2:
         return None

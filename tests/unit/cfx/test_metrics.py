@@ -149,11 +149,14 @@ def test_what_lies_beside_the_boundary_is_not_stable_under_noise():
     stable = metrics.noise_stability(x, np.ones(3, int), classifier)
     assert stable[0] == 1 and 0 < stable[1] < 1 and stable[2] == 0
 
-    # noise does not leave the range
+    # noise does not leave the range, which an input outside it widens for itself alone
     def outside(x):
         return np.stack([np.full(len(x), 0.5), np.abs(x).max(axis=1) > 0.5], axis=1)
 
     assert metrics.noise_stability(x, np.ones(3, int), outside).tolist() == [0, 0, 0]
+    beside = np.concatenate([x, [[0.9, 0]]]).astype(np.float32)
+    assert metrics.noise_stability(beside, np.ones(4, int), outside)[:3].tolist() == [0, 0, 0]
+    assert metrics.noise_stability(beside, np.ones(4, int), outside)[3] == 1
     # whatever is measured beside it
     assert (
         metrics.noise_stability(np.repeat(x[1:2], 100, axis=0), np.ones(100, int), classifier).tolist()
