@@ -22,6 +22,9 @@ Outputs = Literal["auto", "probabilities", "logits"]
 
 # The minimum of a probability, so that its logarithm is finite.
 _TINY = 1e-30
+# A Keras model gets rows in multiples of this. With fewer, matrix products use other kernels, and an exponential is
+# rounded differently at the end of an array that does not fill a register, so a row would depend on its batch.
+_ROWS = 16
 # The maximum size of an input of a predict_fn for numerical gradients (64 MiB).
 _NUMBERS_AT_ONCE = 2**24
 
@@ -129,7 +132,11 @@ class Classifier:
 
     def _outputs(self, x: np.ndarray) -> np.ndarray:
         """The outputs of the model for x, as an array (n, k)."""
-        outputs = np.asarray(self._call(x), np.float32)
+        missing = -len(x) % _ROWS if self._is_keras else 0
+        filled = np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) if missing else x
+        outputs = np.atleast_1d(np.asarray(self._call(filled), np.float32))
+        if len(outputs) == len(filled):
+            outputs = outputs[: len(x)]
         return outputs[:, None] if outputs.ndim == 1 else outputs
 
     def _finite_outputs(self, x: np.ndarray) -> np.ndarray:

@@ -7,8 +7,10 @@ synchronises MLflow with the files on disk. If the command is run again, finishe
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,7 @@ def driver() -> Iterator[None]:
     # a shell starts background jobs with SIGINT ignored
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    sys.unraisablehook = _interrupt_again
     with user_errors():
         try:
             with filelock.FileLock(RUN_LOCK, timeout=0):
@@ -74,6 +77,15 @@ def driver() -> Iterator[None]:
         except KeyboardInterrupt:
             print("stopped: finished cells are kept; run the same command again to compute the others", file=sys.stderr)
             raise
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Repeat an interrupt that came inside a destructor, where Python ignores exceptions."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        # later, because this still runs inside the destructor
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def sweep(requested: Request) -> int:

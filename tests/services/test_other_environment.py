@@ -73,10 +73,13 @@ def test_every_launcher_gives_the_records_of_one_process(repository, command, sl
 
 
 def test_a_driver_that_is_killed_takes_the_method_with_it(repository, command):
-    def at_work() -> list[psutil.Process]:
-        return [process for process in psutil.process_iter() if named(process, "cfx/worker.py")]
-
     with driving(repository, *command, "search.wait_s=600") as driver:
+
+        def at_work() -> list[psutil.Process]:
+            started = psutil.Process(driver.process.pid).children(recursive=True)
+            return [process for process in started if named(process, "cfx/worker.py")]
+
         wait_for(lambda: at_work() and list(repository.path.glob("cells/*.running.json")))
+        searching = at_work()
         os.kill(driver.process.pid, signal.SIGKILL)
-    wait_for(lambda: not at_work())
+    wait_for(lambda: not any(named(process, "cfx/worker.py") for process in searching))

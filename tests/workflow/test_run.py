@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import filelock
@@ -16,6 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cfx.result import Result
+from pipelines.cells import paths
 from tests.workflow.conftest import SMALL, SWEEP
 
 COLUMNS = [
@@ -224,6 +226,24 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_the_sweep_as_killed(swept
     newest = repository.runs("sweep")[0]
     assert newest.info.status == "KILLED"
     assert {run.info.status for run in repository.runs("cell")} == {"FINISHED"}
+
+
+def test_an_interrupt_inside_a_destructor_ends_the_driver_too(tmp_path):
+    program = f"""
+import os, time
+from pipelines.run import driver
+os.chdir({str(tmp_path)!r})
+class Fragile:
+    def __del__(self):
+        os.kill(os.getpid(), {signal.SIGTERM.value})
+        time.sleep(1)
+with driver():
+    Fragile()
+    time.sleep(60)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=paths.ROOT, capture_output=True, text=True, timeout=50)
+    assert ended.returncode == 130 and "stopped: finished cells are kept" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def a_stage(started: subprocess.Popen[str]) -> psutil.Process:
