@@ -1,14 +1,24 @@
 """Train, save and load guides (`cfx.guides`).
 
-Three kinds have different blind spots:
+A search exploits the weaknesses of a guide, so guides of many kinds, which have different weaknesses, give more
+plausible counterfactuals at the same distance than a few guides that must be very confident. Five kinds are classifiers
+trained on noisy inputs:
 
-- `deep`: a classifier trained on noisy inputs; convolutions with strides for images, four dense layers for a table.
-- `dense`: two wide dense layers, trained likewise.
-- `generative`: a denoising autoencoder of each class; its logits are -|x - AE_c(x)|^2 / T, with the temperature T that
-  makes the training labels likeliest.
+- `deep`: two or more 3x3 convolutions with stride 2 and a hidden layer; for a table, four hidden layers.
+- `coarse`: one 7x7 convolution with stride 3 and a hidden layer; for a table, one hidden layer of tanh units.
+- `smooth`: three strided convolutions of elu units; for a table, three hidden layers of elu units.
+- `dense`: two wide hidden layers.
+- `tapered`: a wide and a narrow hidden layer of gelu units.
 
-The noise of an input has a standard deviation drawn from 0 to 4/3 d / sqrt(features), half of that for `generative`,
-where d is the median distance between instances of different classes: so images and tables need no separate settings.
+Two kinds consist of an autoencoder per class. Their logits are -log |x - AE_c(x)|^2 / T, the log-likelihood of Gaussian
+errors of unknown scale, with the temperature T that maximises the likelihood of the training labels:
+
+- `generative`: small autoencoders, trained to remove noise.
+- `reconstructive`: larger autoencoders, trained without noise.
+
+The standard deviation of the noise is drawn for each input from 0 to 4/3 d / sqrt(features), half of that for
+`generative`, where d is the median distance between instances of different classes: so images and tables need no
+separate settings.
 
 Sources: Cohen, Rosenfeld and Kolter 2019, "Certified adversarial robustness via randomized smoothing" (training with
 noise); Vincent et al. 2010, "Stacked denoising autoencoders"; Schott et al. 2019, "Towards the first adversarially
@@ -20,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -28,19 +38,20 @@ from cfx import models, training
 from cfx.data import Dataset, read_npz
 from cfx.errors import InputError
 from cfx.files import replacing
-from cfx.guides import Guides, margins
+from cfx.guides import Guides, Kind, margins
 from cfx.training import Progress
 
 if TYPE_CHECKING:
     import keras
 
-Kind = Literal["deep", "dense", "generative"]
-
 _EXAMPLES_A_STEP = 128
-# Units of the hidden layers of a class's autoencoder, and of its code: few, for it must not copy other classes.
-_HIDDEN, _CODE = 64, 12
+# The hidden units of an autoencoder per class, the maximum units of its code, and its noise as a share of the
+# classifiers'. A small code cannot copy instances of other classes.
+_AUTOENCODERS = {"generative": (96, 16, 0.5), "reconstructive": (256, 24, 0.0)}
 # The largest noise, as a share of the median distance between classes, and the pairs that this is taken of.
 _NOISE, _PAIRS = 4 / 3, 4096
+# The smallest reconstruction error that differs from none, as a share of the median error.
+_LEAST_SHARE = 1e-6
 
 
 def train(
@@ -58,14 +69,13 @@ def train(
         dataset: images or a table.
         kinds: see `cfx.guide_training`.
         epochs: the minimum number of passes over the training split; the examples are drawn at random with replacement.
-        steps: the minimum number of steps per guide, for small data sets; a step has 128 examples, or 64 per class.
+        steps: the minimum number of steps per guide, for small data sets; a step has 128 examples, or 32 per class.
         seed: the random seed of weights, examples and noise; guide number i has seed + i.
         progress: called with (steps done, steps in total), over all guides.
 
     Raises:
         InputError: a kind is unknown.
     """
-    makers = {"deep": _deep, "dense": _dense, "generative": _generative}
     for kind in kinds:
         if kind not in get_args(Kind):
             raise InputError(f"kinds must be of {', '.join(get_args(Kind))}, got {kind!r}")
@@ -75,7 +85,8 @@ def train(
     for number, kind in enumerate(kinds):
         # before the first layer is made, for it draws the seed of its weights then
         training.set_seed(seed + number)
-        trained.append(makers[kind](dataset, noise, count, seed + number, _part(progress, number, len(kinds))))
+        make = _autoencoders if kind in _AUTOENCODERS else _classifier
+        trained.append(make(kind, dataset, noise, count, seed + number, _part(progress, number, len(kinds))))
     return Guides(tuple(trained), margins(trained, dataset.x_train, dataset.y_train), dataset.y_train)
 
 
@@ -115,34 +126,41 @@ def _noisy(x: np.ndarray, noise: float, random: np.random.Generator, rank: int) 
     return x + deviation * random.standard_normal(x.shape, np.float32)
 
 
-def _deep(dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None) -> keras.Model:
+def _hidden_layers(kind: Kind, shape: tuple[int, ...]) -> list[keras.Layer]:
+    """The layers of a classifier before the logits."""
     from keras import layers
 
-    if len(dataset.input_shape) == 3:
-        # halved until a side is short, so that the dense layer does not grow with the images
-        halvings = max(2, int(np.ceil(np.log2(max(dataset.input_shape[:2]) / 8))))
-        filters = [min(32 * 2**i, 128) for i in range(halvings)]
-        body = [layers.Conv2D(count, 3, strides=2, padding="same", activation="relu") for count in filters]
-        body += [layers.Flatten(), layers.Dense(128, "relu")]
-    else:
-        body = [layers.Flatten(), *(layers.Dense(64, "relu") for _ in range(4))]
-    return _classifier(body, dataset, noise, steps, seed, progress)
+    def conv(filters: int, size: int, strides: int, activation: str = "relu") -> keras.Layer:
+        return layers.Conv2D(filters, size, strides=strides, padding="same", activation=activation)
 
+    def dense(activation: str, *units: int) -> list[keras.Layer]:
+        return [layers.Flatten(), *(layers.Dense(count, activation) for count in units)]
 
-def _dense(dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None) -> keras.Model:
-    from keras import layers
-
-    body = [layers.Flatten(), layers.Dense(256, "relu"), layers.Dense(256, "relu")]
-    return _classifier(body, dataset, noise, steps, seed, progress)
+    if kind == "dense":
+        return dense("relu", 256, 256)
+    if kind == "tapered":
+        return dense("gelu", 512, 128)
+    if len(shape) < 3:
+        units = {"deep": (64, 64, 64, 64), "coarse": (192,), "smooth": (96, 48, 24)}[kind]
+        return dense({"deep": "relu", "coarse": "tanh", "smooth": "elu"}[kind], *units)
+    # halved until a side is short, so that the dense layer does not grow with the images
+    halvings = max(2, int(np.ceil(np.log2(max(shape[:2]) / 8))))
+    if kind == "deep":
+        return [*(conv(min(32 * 2**i, 128), 3, 2) for i in range(halvings)), *dense("relu", 128)]
+    if kind == "coarse":
+        return [*(conv(32, 7, 3) for _ in range(halvings - 1)), *dense("relu", 256)]
+    inner = (conv(min(32 * 2**i, 64), 3 if i else 5, 2, "elu") for i in range(halvings))
+    return [conv(16, 5, 2, "elu"), *inner, layers.Flatten()]
 
 
 def _classifier(
-    body: Sequence[keras.Layer], dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None
+    kind: Kind, dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None
 ) -> keras.Model:
     """A classifier trained on noisy inputs."""
     import keras
     from keras import layers
 
+    body = _hidden_layers(kind, dataset.input_shape)
     stack = [keras.Input(dataset.input_shape, name="x"), *body, layers.Dense(dataset.classes, name="logits")]
     model = keras.Sequential(stack, name="guide")
     random = np.random.default_rng(seed)
@@ -157,18 +175,21 @@ def _classifier(
     return model
 
 
-def _generative(dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None) -> keras.Model:
-    """A denoising autoencoder of each class, as one model that gives logits."""
+def _autoencoders(
+    kind: Kind, dataset: Dataset, noise: float, steps: int, seed: int, progress: Progress | None
+) -> keras.Model:
+    """An autoencoder of each class, as one model that gives logits."""
     import keras
     from keras import layers, ops
 
     features, random = prod(dataset.input_shape), np.random.default_rng(seed)
-    stack = training.autoencoders(dataset.classes, features, _HIDDEN, min(_CODE, max(1, features // 4)))
+    hidden, code, share = _AUTOENCODERS[kind]
+    stack = training.autoencoders(dataset.classes, features, hidden, min(code, max(1, features // 4)))
     x, groups = dataset.x_train.reshape(-1, features), training.members(dataset)
 
     def examples() -> tuple[np.ndarray, np.ndarray]:
-        drawn = training.drawn(x, groups, _EXAMPLES_A_STEP // 2, random)
-        return _noisy(drawn, noise / 2, random, 1), drawn
+        drawn = training.drawn(x, groups, _EXAMPLES_A_STEP // 4, random)
+        return _noisy(drawn, share * noise, random, 1), drawn
 
     apart = keras.Sequential([keras.Input((dataset.classes, features)), *stack])
     training.fit(apart, "mean_squared_error", examples, steps, progress)
@@ -177,8 +198,11 @@ def _generative(dataset: Dataset, noise: float, steps: int, seed: int, progress:
     missed = copies
     for layer in stack:
         missed = layer(missed)
-    energy = ops.sum(ops.square(missed - copies), axis=2)
+    squares = ops.sum(ops.square(missed - copies), axis=2)
     chosen = random.choice(len(x), min(len(x), _PAIRS), replace=False)
+    typical = float(np.median(np.asarray(keras.Model(inputs, squares)(dataset.x_train[chosen]))))
+    # the logarithm stays finite where the reconstruction is perfect
+    energy = ops.log(squares + _LEAST_SHARE * typical + np.finfo(np.float32).tiny)
     energies = np.asarray(keras.Model(inputs, energy)(dataset.x_train[chosen]))
     temperature = _temperature(energies, dataset.y_train[chosen])
     return keras.Model(inputs, layers.Rescaling(-1 / temperature, name="logits")(energy), name="guide")

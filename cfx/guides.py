@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     import keras
+
+# The kinds of guides; `cfx.guide_training` explains them.
+Kind = Literal["deep", "coarse", "smooth", "dense", "tapered", "generative", "reconstructive"]
 
 # A search asks for so much more than the threshold, in units of a margin: other batches round otherwise.
 _SURE = 1e-3

@@ -12,7 +12,8 @@ the margin m_j over the training instances of class t, q being the plausibility 
 - The anchors of an instance are the nearest training instances of the target class that meet all constraints. The box
   between the instance and them bounds each feature: low = min(x, anchors), high = max(x, anchors).
 - The search starts with the nearest anchor as its best counterfactual, so that the result is never further away.
-- For images, the gradient is the mean over 3 x 3 pixels, so that strokes change instead of single pixels.
+- For images, the gradient of a pixel is 0 if the absolute changes of the 3 x 3 pixels around it sum to less than the
+  feature range, except in the first fifth of a cycle. So strokes change, and isolated pixels return to the instance.
 
 For `other`, the three classes with the nearest anchors are searched, and the nearest result is returned.
 
@@ -33,7 +34,7 @@ from cfx.backend import tf
 from cfx.errors import InputError
 from cfx.methods.primal_dual import PrimalDual, State
 from cfx.neighbours import nearest
-from cfx.point import Best, Point, Row, Starts
+from cfx.point import Best, Point, Row, Starts, along
 
 if TYPE_CHECKING:
     from cfx.guides import Guides
@@ -44,6 +45,8 @@ _CLASSES = 3
 # The number of training instances, in addition to the anchors, that the classifier evaluates first, and the factor by
 # which it increases if too few of them qualify.
 _SPARE, _WIDER = 4, 8
+# The side of the neighbourhood of a pixel, and the share of a cycle in which all pixels may change.
+_WINDOW, _FREE = 3, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +61,17 @@ class Plausible(PrimalDual):
 
     Example, for a Keras classifier `model` and a `cfx.data.Dataset` of images in [-0.5, 0.5]:
 
-        found = guide_training.train(dataset, kinds=("deep", "dense", "generative"), epochs=3, steps=900, seed=2)
+        kinds = ("deep", "dense", "generative", "reconstructive")
+        found = guide_training.train(dataset, kinds=kinds, epochs=3, steps=900, seed=2)
         split = dataset.x_train, dataset.y_train
         result = find_counterfactuals(model, x, Plausible(target_class=3), train=split, guides=found)
     """
 
-    plausibility: float = 0.25
+    plausibility: float = 0.125
     """The quantile of the guides' margins over real instances of the class that a counterfactual must reach, 0 to 1. No
     guides are used with 0."""
 
-    anchors: int = 1
+    anchors: int = 2
     """The number of nearest real instances that span the box of the features, 1 or above: more give a lower L1 and a
     less certain class."""
 
@@ -75,7 +79,7 @@ class Plausible(PrimalDual):
     """Whether each feature stays between the instance and the anchors. This requires features with the same meaning in
     all inputs, such as centred images and tables; otherwise only the guides ensure plausibility."""
 
-    max_iter: int = 40
+    max_iter: int = 24
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -107,9 +111,12 @@ class Plausible(PrimalDual):
 
     @staticmethod
     def step(settings: Any, row: Row, state: State, point: Point, best: Best) -> State:
-        """A step of `primal_dual`, for images with the mean gradient of neighbouring pixels."""
+        """A step of `primal_dual`, for images without a gradient where only isolated pixels have changed."""
         if point.scores.guides.shape[1] and point.gradient.shape.rank == 4:
-            point = point._replace(gradient=tf.nn.avg_pool2d(point.gradient, 3, 1, "SAME"))
+            share = tf.reduce_mean(tf.abs(state.change) / (settings.high - settings.low), axis=3, keepdims=True)
+            around = _WINDOW**2 * tf.nn.avg_pool2d(share, _WINDOW, 1, "SAME")
+            may_change = (around >= 1) | along(state.place.share <= _FREE, around)
+            point = point._replace(gradient=tf.where(may_change, point.gradient, 0.0))
         return PrimalDual.step(settings, row, state, point, best)
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 
 from cfx.errors import InputError
 from cfx.files import replacing
+from cfx.guides import Kind
 from pipelines.config import searches
 
 PATH = Path("params.yaml")
@@ -113,7 +114,7 @@ class Judges(Section):
 class Guides(Section):
     """The training of the guides."""
 
-    kinds: list[Literal["deep", "dense", "generative"]] = Field(min_length=1)
+    kinds: list[Kind] = Field(min_length=1)
     epochs: Int = Field(ge=1)
     steps: Int = Field(ge=1)
     seed: Int = Field(ge=0, lt=2**32 - 16)

@@ -31,9 +31,10 @@ def make(params: Upstream, trained: Trained) -> None:
                 guides = guide_training.train(dataset, **params.guides.model_dump(), progress=report)
             guide_training.save(guides, folder)
             is_correct = margins(guides.models, dataset.x_test, dataset.y_test) > 0
-            accuracies = dict(zip(params.guides.kinds, is_correct.mean(axis=0).tolist(), strict=True))
-            measured = {f"{kind}_test_accuracy": value for kind, value in accuracies.items()}
-            shown = ", ".join(f"{value:.4f} of {kind}" for kind, value in accuracies.items())
+            accuracies = is_correct.mean(axis=0).tolist()
+            kinds = params.guides.kinds
+            measured = {f"guide_{i}_{kind}_test_accuracy": accuracies[i] for i, kind in enumerate(kinds)}
+            shown = ", ".join(f"{value:.3f} {kind}" for kind, value in zip(kinds, accuracies, strict=True))
             console.print(f"guides: test accuracy {shown}")
         (folder / trained.guides_metrics.name).write_text(json.dumps(measured, indent=2) + "\n")
 

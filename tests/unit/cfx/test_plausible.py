@@ -39,14 +39,14 @@ def split(dataset):
 
 @pytest.fixture(scope="module")
 def found(dataset, model, trained, split):
-    return find_counterfactuals(model, dataset.x_test[:40], Plausible(), train=split, guides=trained)
+    return find_counterfactuals(model, dataset.x_test[:40], Plausible(anchors=1), train=split, guides=trained)
 
 
 def test_the_guides_agree_where_those_of_the_nearest_point_do_not(dataset, model, trained, found):
     x = dataset.x_test[:40]
     near = find_counterfactuals(model, x, PrimalDual())
     assert found.found.all() and (found.plausible == 1).all()
-    assert not trained.accept(near.x, near.cf_class, 0.25).any()
+    assert not trained.accept(near.x, near.cf_class, Plausible.plausibility).any()
     assert near.l1.mean() < found.l1.mean()
 
 
@@ -58,7 +58,7 @@ def test_no_counterfactual_is_further_than_its_anchor_and_each_feature_lies_betw
 
 
 def test_the_anchor_is_the_nearest_that_classifier_and_guides_accept(dataset, model, trained, found):
-    accepted = trained.accept_training(0.25)
+    accepted = trained.accept_training(Plausible.plausibility)
     for row in range(5):
         allowed = np.flatnonzero(
             accepted
@@ -83,21 +83,23 @@ def test_without_plausibility_it_is_primal_dual_bit_for_bit(dataset, model):
 def test_more_plausibility_costs_distance_and_gains_margin(dataset, model, trained, split):
     x = dataset.x_test[:40]
     results = [
-        find_counterfactuals(model, x, Plausible(plausibility=q), train=split, guides=trained) for q in (0.05, 0.5, 0.9)
+        find_counterfactuals(model, x, Plausible(plausibility=q), train=split, guides=trained)
+        for q in (0.02, 0.125, 0.5)
     ]
     l1 = [result.l1.mean() for result in results]
     assert l1 == sorted(l1) and l1[0] < l1[-1]
-    for q, result in zip((0.05, 0.5, 0.9), results, strict=True):
+    for q, result in zip((0.02, 0.125, 0.5), results, strict=True):
         assert trained.accept(result.x, result.cf_class, q).all()
 
 
 @pytest.mark.parametrize("method", [Plausible(anchors=5), Plausible(box=False)])
 def test_several_anchors_and_no_box_leave_more_room(dataset, model, trained, split, found, method):
     x = dataset.x_test[:40]
-    wider = find_counterfactuals(model, x, method, train=split, guides=trained)
-    anchors = dataset.x_train[found.anchor]
+    # without the autoencoders, for the classes are so narrow that without a box only real instances satisfy them
+    guides = replace(trained, models=trained.models[:5], margins=trained.margins[:, :5])
+    wider = find_counterfactuals(model, x, method, train=split, guides=guides)
+    anchors = dataset.x_train[wider.anchor]
     assert (wider.plausible == 1).all()
-    np.testing.assert_array_equal(wider.anchor, found.anchor)
     outside = (wider.x < np.minimum(x, anchors)) | (wider.x > np.maximum(x, anchors))
     assert outside.any()
     assert np.all(np.abs(wider.x) <= 0.5)
@@ -140,7 +142,9 @@ def test_other_takes_the_nearest_of_several_classes(trained):
 
 def test_a_row_comes_out_alike_in_any_batch(dataset, model, trained, split, found):
     rows = [31, 2, 17]
-    some = find_counterfactuals(model, dataset.x_test[rows], Plausible(), train=split, guides=trained, batch_size=2)
+    some = find_counterfactuals(
+        model, dataset.x_test[rows], Plausible(anchors=1), train=split, guides=trained, batch_size=2
+    )
     np.testing.assert_allclose(some.x, found.x[rows], atol=0.02)
     np.testing.assert_array_equal(some.anchor, found.anchor[rows])
 
