@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from cfx.method import Method as Method
     from cfx.method import StepMethod as StepMethod
     from cfx.methods.growing_spheres import GrowingSpheres as GrowingSpheres
+    from cfx.methods.latent import Latent as Latent
     from cfx.methods.nearest_neighbour import NearestNeighbour as NearestNeighbour
     from cfx.methods.plausible import Plausible as Plausible
     from cfx.methods.primal_dual import PrimalDual as PrimalDual
+    from cfx.methods.prototype import Prototype as Prototype
     from cfx.methods.segment import Segment as Segment
     from cfx.methods.wachter import Wachter as Wachter
     from cfx.problem import Problem as Problem

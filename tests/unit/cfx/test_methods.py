@@ -64,7 +64,8 @@ def test_a_value_out_of_range_of_wachter_is_named(field, value):
 
 def test_every_module_of_methods_is_found_by_its_name():
     found = {name: methods.get(name) for name in methods.names()}
-    assert list(found) == ["growing_spheres", "nearest_neighbour", "plausible", "primal_dual", "segment", "wachter"]
+    near, plausible = ("growing_spheres", "primal_dual", "wachter"), ("latent", "plausible", "prototype")
+    assert list(found) == sorted([*near, *plausible, "nearest_neighbour", "segment"])
     assert found["wachter"] is Wachter and found["primal_dual"] is PrimalDual
     for name, method in found.items():
         assert issubclass(method, StepMethod | ArrayMethod)
