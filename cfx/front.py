@@ -68,8 +68,9 @@ def _is_dominated(*costs: pd.Series) -> list[bool]:
 def front_figure(found: pd.DataFrame, labels: Sequence[str], ink: str, real: Mapping[str, float]) -> Figure:
     """L1 against the agreement of the judges and against IM1, with 95 % intervals; a line connects the front.
 
-    found: the result of `points`, with a column `method`. labels: the text beside each point. ink: the colour of text
-    and lines. real: `agreement` and `im1` of real instances, drawn as dashed lines; may be empty.
+    found: the result of `points`, with a column `method`. labels: the text of each point in the legend; a number beside
+    the point refers to it. ink: the colour of text and lines. real: `agreement` and `im1` of real instances, drawn as
+    dashed lines; may be empty.
     """
     figure = Figure(figsize=(9.6, 4.0), layout="constrained")
     for axes, measure in zip(figure.subplots(1, 2), ("agreement", "im1"), strict=True):
@@ -77,22 +78,25 @@ def front_figure(found: pd.DataFrame, labels: Sequence[str], ink: str, real: Map
         cost = -known[measure] if measure == "agreement" else known[measure]
         front = known[~np.array(_is_dominated(known["l1"], cost), bool)].sort_values("l1")
         axes.plot(front["l1"], front[measure], color=ink, alpha=0.4, linewidth=1, zorder=1)
-        for (_, point), label in zip(found.iterrows(), labels, strict=True):
-            _draw(axes, point, measure, label, ink)
+        for number, ((_, point), label) in enumerate(zip(found.iterrows(), labels, strict=True), start=1):
+            _draw(axes, point, measure, number, label, ink)
         if measure in real:
             axes.axhline(real[measure], color=ink, alpha=0.6, linewidth=0.8, linestyle="--")
         axes.set(xlabel=_TITLES["l1"], ylabel=_TITLES[measure])
         axes.set_xlim(left=0)
         axes.grid(color=ink, alpha=0.15, linewidth=0.6)
         style(axes, ink)
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=3, frameon=False, labelcolor=ink, fontsize=8)
     return figure
 
 
-def _draw(axes: Axes, point: pd.Series, measure: str, label: str, ink: str) -> None:
+def _draw(axes: Axes, point: pd.Series, measure: str, number: int, label: str, ink: str) -> None:
     colour, mark = look(str(point["method"]))
     across, along = (
         np.array([[point[of] - point[f"{of}_low"]], [point[f"{of}_high"] - point[of]]]) for of in ("l1", measure)
     )
     at = (point["l1"], point[measure])
-    axes.errorbar(*at, xerr=across, yerr=along, fmt=mark, color=colour, markersize=5.5, markeredgecolor=ink)
-    axes.annotate(label, at, (5, 5), textcoords="offset points", fontsize=8, color=ink)
+    text = f"{number}  {label}"
+    axes.errorbar(*at, xerr=across, yerr=along, fmt=mark, color=colour, markersize=5.5, markeredgecolor=ink, label=text)
+    axes.annotate(str(number), at, (4, 5), textcoords="offset points", fontsize=8, color=ink)

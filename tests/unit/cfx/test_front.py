@@ -35,7 +35,8 @@ def test_the_figure_has_every_point_with_its_label_and_joins_the_front_of_each_m
     found = front.points(table(near=NEAR, plausible=PLAUSIBLE, far=FAR), ["method"])
     figure = front.front_figure(found, ["a", "b", "c"], "black", {"agreement": 0.99, "im1": 0.2})
     agreement, im1 = figure.axes
-    assert [text.get_text() for text in agreement.texts] == ["a", "b", "c"]
+    assert [text.get_text() for text in agreement.texts] == ["1", "2", "3"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["1  a", "2  b", "3  c"]
     assert agreement.lines[0].get_xdata().tolist() == [11, 32]
     # more IM1 is worse: what is far is on this front
     assert im1.lines[0].get_xdata().tolist() == [11, 32, 40]
