@@ -24,10 +24,10 @@ run: $(ENV)  ## create the environment and run a sweep; ARGS="+sweep=grid" runs 
 	$(BIN)/python -m pipelines.run $(or $(ARGS),+sweep=targets)
 
 test: $(ENV)  ## create the environment and run the tests, except the slow ones
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-slow: $(ENV)  ## run the tests that take minutes; set MNIST_NPZ to include those on the full MNIST
-	$(BIN)/python -m pytest -m "slow and not long" --numprocesses auto
+	$(BIN)/python -m pytest -m "slow and not long" --numprocesses auto --dist worksteal
 
 test-services: test-engines test-others  ## run the tests with real services, after `make services`
 
