@@ -5,8 +5,8 @@ plausible counterfactuals at the same distance than a few guides that must be ve
 trained on noisy inputs:
 
 - `deep`: two or more 3x3 convolutions with stride 2 and a hidden layer; for a table, four hidden layers.
-- `coarse`: one 7x7 convolution with stride 3 and a hidden layer; for a table, one hidden layer of tanh units.
-- `smooth`: three strided convolutions of elu units; for a table, three hidden layers of elu units.
+- `coarse`: one or more 7x7 convolutions with stride 3 and a hidden layer; for a table, one hidden layer of tanh units.
+- `smooth`: three or more strided convolutions of elu units; for a table, three hidden layers of elu units.
 - `dense`: two wide hidden layers.
 - `tapered`: a wide and a narrow hidden layer of gelu units.
 
@@ -50,7 +50,7 @@ _EXAMPLES_A_STEP = 128
 _AUTOENCODERS = {"generative": (96, 16, 0.5), "reconstructive": (256, 24, 0.0)}
 # The largest noise, as a share of the median distance between classes, and the pairs that this is taken of.
 _NOISE, _PAIRS = 4 / 3, 4096
-# The smallest reconstruction error that differs from none, as a share of the median error.
+# Added to the squared reconstruction error, as a share of its median.
 _LEAST_SHARE = 1e-6
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The training of the autoencoder: hidden units, examples per step, learning rate.
 _HIDDEN, _EXAMPLES, _RATE = 256, 128, 1e-3
-# The factor of the weight of the distance after each step: it shrinks until a counterfactual is found, and then grows.
+# The weight of the distance grows by this factor after a step at a counterfactual, and shrinks by it after any other.
 _FACTOR = 1.1
 
 
@@ -34,14 +34,17 @@ class Latent(ArrayMethod):
 
     where lam is multiplied by 1.1 after a step at a counterfactual and divided by 1.1 after any other. With several
     target classes, t is the most probable one at the instance. An instance for which no counterfactual is found is
-    returned unchanged.
+    returned unchanged. Distances are in units of the input. The search only raises f_t, so it may miss a `target_proba`
+    below the probability where it starts.
 
-    The autoencoder has two hidden layers of 256 units on each side. It is trained at the first search on a training
-    split, and kept until the process ends; `runtime_s` includes this time.
+    The autoencoder has two hidden layers of 256 units on each side. It is trained on the training instances in the
+    feature range, at the first search, and kept for the next search on the same training split; `runtime_s` includes
+    this time.
 
-    Sources: Joshi, Koyejo, Vijitbenjaronk, Kim and Ghosh 2019, "Towards realistic individual recourse and actionable
-    explanations in black-box decision making systems" (REVISE, arXiv:1907.09615, algorithm 1); Sohn, Lee and Yan 2015,
-    "Learning structured output representation using deep conditional generative models".
+    Sources: after Joshi, Koyejo, Vijitbenjaronk, Kim and Ghosh 2019, "Towards realistic individual recourse and
+    actionable explanations in black-box decision making systems" (REVISE, arXiv:1907.09615), which has neither the
+    class in the autoencoder nor the rule for lam; Sohn, Lee and Yan 2015, "Learning structured output representation
+    using deep conditional generative models".
 
     Example, for a Keras classifier `model` and float32 images x (n, 28, 28, 1) in [-0.5, 0.5]:
 
@@ -80,11 +83,13 @@ class Latent(ArrayMethod):
         """Counterfactuals (n, *shape) float32; the instance itself if none is found.
 
         Raises:
-            InputError: the problem has no training instances.
+            InputError: the problem has no training instances in the feature range, or they have other classes than the
+                model.
         """
-        if len(problem.x_train) == 0:
-            raise InputError("train has no instances to train the autoencoder on: give train=(x_train, y_train)")
         n, classes = problem.target.shape
+        y_train = problem.y_train
+        if y_train.dtype.kind not in "iu" or (len(y_train) and not 0 <= y_train.min() <= y_train.max() < classes):
+            raise InputError(f"train must have whole numbers from 0 to {classes - 1} as classes, as the model has them")
         autoencoder = _trained(_Split(problem), classes, self.code, self.training_steps, problem.seed)
         one_hot = np.eye(classes, dtype=np.float32)
         aim = np.where(problem.target, problem.probabilities(problem.x), -1).argmax(axis=1)
@@ -127,13 +132,21 @@ class _Adam:
 
 
 class _Split:
-    """The training split of a problem with its feature range, equal to another one with the same content."""
+    """The training split of a problem in its feature range, equal to another one with the same content."""
 
     def __init__(self, problem: Problem) -> None:
-        self.x, self.y = problem.x_train, problem.y_train
-        self.low, self.high = (np.broadcast_to(bound, self.x.shape[1:]) for bound in (problem.low, problem.high))
-        arrays = (self.x, self.y, self.low, self.high)
-        self._digest = sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+        x, shape = problem.x_train, problem.x.shape[1:]
+        inside = ((problem.low <= x) & (x <= problem.high)).all(axis=tuple(range(1, x.ndim)))
+        if not inside.any():
+            raise InputError(
+                "train has no instances in the feature range to train the autoencoder on: give train=(x_train, y_train)"
+            )
+        self.x, self.y = x[inside], problem.y_train[inside]
+        self.low, self.high = (np.broadcast_to(bound, shape) for bound in (problem.low, problem.high))
+        digest = sha256(repr(self.x.shape).encode())
+        for array in (self.x, self.y.astype(np.int64), self.low, self.high):
+            digest.update(np.ascontiguousarray(array).data)
+        self._digest = digest.hexdigest()
 
     def __hash__(self) -> int:
         return hash(self._digest)
@@ -186,9 +199,9 @@ def _dense(inputs: int, outputs: int, activation: str | None, seed: int) -> kera
     return keras.Sequential([keras.Input((inputs,)), *stack])
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _trained(split: _Split, classes: int, code: int, steps: int, seed: int) -> _Autoencoder:
-    """An autoencoder trained on the evidence lower bound, with Bernoulli likelihoods of shares of the range."""
+    """Train an autoencoder to maximise the evidence lower bound, with Bernoulli likelihoods of shares of the range."""
     import keras
 
     model, random = _Autoencoder(split, classes, code, seed), np.random.default_rng(seed)

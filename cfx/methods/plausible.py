@@ -12,8 +12,9 @@ the margin m_j over the training instances of class t, q being the plausibility 
 - The anchors of an instance are the nearest training instances of the target class that meet all constraints. The box
   between the instance and them bounds each feature: low = min(x, anchors), high = max(x, anchors).
 - The search starts with the nearest anchor as its best counterfactual, so that the result is never further away.
-- For images, the gradient of a pixel is 0 if the absolute changes of the 3 x 3 pixels around it sum to less than the
-  feature range, except in the first fifth of a cycle. So strokes change, and isolated pixels return to the instance.
+- For images with channels, the gradient of a pixel is 0 if the absolute changes (their mean over the channels) of the
+  3 x 3 pixels around it sum to less than the feature range, except in the first fifth of a cycle. So strokes change,
+  and isolated pixels return to the instance.
 
 For `other`, the three classes with the nearest anchors are searched, and the nearest result is returned.
 
@@ -54,10 +55,10 @@ class Plausible(PrimalDual):
     """The least L1 such that the classifier and each guide are as confident as for real instances of the target class.
 
     `plausibility` controls the trade-off between near and plausible. The method needs guides and the training split,
-    except with 0, where it is `PrimalDual`. As for every method, the classifier alone decides whether a counterfactual
-    is found; the column `plausible` states whether the guides agree, and `anchor` is the training instance where the
-    search started. The rounding of the guides' dense layers depends on the batch size, so results may differ slightly
-    between batches.
+    except with 0, where it is `PrimalDual` with the same `max_iter`. The search returns only points that the guides
+    accept as well; the column `plausible` states whether they do, and `anchor` is the training instance that was its
+    first counterfactual. The rounding of the guides' dense layers depends on the batch size, so results may differ
+    slightly between batches.
 
     Example, for a Keras classifier `model` and a `cfx.data.Dataset` of images in [-0.5, 0.5]:
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,24 +18,26 @@ _GROWTH = 10.0
 class Prototype(ArrayMethod):
     """The nearest counterfactual on the path of FISTA from the instance towards a prototype.
 
-    The objective (eq. 2 of the paper without the autoencoder's term), for a change d, is
+    The objective, that of the paper without the autoencoder's term, for a change d, is
 
         minimise  c f(x + d) + beta |d|_1 + |d|_2^2 + theta |x + d - proto|_2^2
-        f(x') = max(max_{i not in T} p_i(x') - max_{t in T} p_t(x'), -kappa),      kappa = 2 (target_proba - tol) - 1
+        f(x') = max_{i not in T} p_i(x') - max_{t in T} p_t(x')         while max_{t in T} p_t(x') < target_proba - tol
 
-    with the target classes T and the Euclidean nearest training instance `proto` that the model assigns to one of them
-    (the paper's k-d trees, k = 1). With S the soft threshold of the change by beta and the clipping to the range, and
-    the rate a_k = learning_rate sqrt(1 - k / max_iter), a step k = 0, 1, ... is
+    with the target classes T and the Euclidean nearest training instance `proto` that the model assigns to one of them.
+    With S_k the soft threshold of the change by a_k beta and the clipping to the range, and the rate
+    a_k = learning_rate sqrt(1 - k / max_iter), a step k = 0, 1, ... of FISTA is
 
-        d_{k+1} = S(y_k - a_k grad(y_k)),      y_{k+1} = d_{k+1} + k / (k + 3) (d_{k+1} - d_k)
+        d_{k+1} = S_k(y_k - a_k grad(y_k)),      y_{k+1} = d_{k+1} + k / (k + 3) (d_{k+1} - d_k)
 
-    The first round has c = c_init. After a round without a counterfactual, c is multiplied by ten or, if a larger one
-    led to a counterfactual, becomes the mean of the two; after one with a counterfactual, c is halved, or becomes the
-    mean with the largest that led to none. The result is the one of least L1 of all rounds. An instance for which none
-    is found is returned unchanged.
+    The first round has c = c_init. While no round has succeeded, c is multiplied by ten; afterwards it is the mean of
+    the largest c that failed (0 if none has) and the smallest that succeeded. The result is the one of least L1 of all
+    rounds. An instance for which none is found, or whose target classes have no training instance in the feature range,
+    is returned unchanged. Distances are in units of the input. The search only raises f_t, so it may miss a
+    `target_proba` below the probability where it starts.
 
-    Source: Van Looveren and Klaise 2019, "Interpretable counterfactual explanations guided by prototypes",
-    arXiv:1907.02584, equations 1 to 3 and algorithm 2; FISTA: Beck and Teboulle 2009.
+    Source: after Van Looveren and Klaise 2019, "Interpretable counterfactual explanations guided by prototypes",
+    arXiv:1907.02584; FISTA: Beck and Teboulle 2009. The authors' implementation also has an autoencoder's term, an
+    encoder for the prototypes, and the soft threshold beta in place of a_k beta.
 
     Example, for a Keras classifier `model` and float32 images x (n, 28, 28, 1) in [-0.5, 0.5]:
 
@@ -43,13 +45,13 @@ class Prototype(ArrayMethod):
     """
 
     max_iter: int = 200
-    """The number of steps per round, each one call of the model and one of its gradient; 1 to 100,000."""
+    """The number of steps per round, each at most two calls of the model and one of its gradient; 1 to 100,000."""
 
     rounds: int = 4
     """The number of values of c, 1 to 50."""
 
     learning_rate: float = 0.01
-    """The size of the first step, above 0."""
+    """The rate of the first step, above 0."""
 
     beta: float = 0.1
     """The weight of the L1 distance, 0 or above."""
@@ -74,9 +76,19 @@ class Prototype(ArrayMethod):
         """Counterfactuals (n, *shape) float32; the instance itself if none is found.
 
         Raises:
-            InputError: the problem has no training instances, or the model assigns none of them to a target class.
+            InputError: the problem has no training instances.
         """
-        n, prototypes = len(problem.x), _prototypes(problem)
+        prototypes = _prototypes(problem)
+        has_one = np.isfinite(prototypes).all(axis=tuple(range(1, prototypes.ndim)))
+        counterfactuals = problem.x.copy()
+        if has_one.any():
+            of_rows = {name: getattr(problem, name)[has_one] for name in ("x", "target", "original_class")}
+            counterfactuals[has_one] = self._nearest(replace(problem, **of_rows), prototypes[has_one])
+        return counterfactuals
+
+    def _nearest(self, problem: Problem, prototypes: np.ndarray) -> np.ndarray:
+        """The result of all rounds."""
+        n = len(problem.x)
         best, best_l1 = problem.x.copy(), np.full(n, np.inf)
         c, failed, worked = np.full(n, self.c_init), np.zeros(n), np.full(n, np.inf)
         for number in range(self.rounds):
@@ -105,6 +117,7 @@ class Prototype(ArrayMethod):
             moved = np.sign(moved) * np.maximum(np.abs(moved) - rate * np.float32(self.beta), 0)
             moved = np.clip(x + moved, problem.low, problem.high) - x
             ahead = moved + np.float32(step / (step + 3)) * (moved - change)
+            ahead = np.clip(x + ahead, problem.low, problem.high) - x
             change = moved
             points = np.clip(x + change, problem.low, problem.high)
             l1 = np.abs(points - x).reshape(n, -1).sum(axis=1)
@@ -119,8 +132,7 @@ class Prototype(ArrayMethod):
         each = np.arange(len(p))
         other = np.where(problem.target, -1, p).argmax(axis=1)
         target = np.where(problem.target, p, -1).argmax(axis=1)
-        kappa = 2 * (self.target_proba - self.tol) - 1
-        is_open = p[each, other] - p[each, target] > -kappa
+        is_open = p[each, target] < self.target_proba - self.tol
         derivative = np.zeros_like(p)
         for label, sign in ((other, 1), (target, -1)):
             p_label = p[each, label][:, None]
@@ -130,24 +142,24 @@ class Prototype(ArrayMethod):
 
 
 def _prototypes(problem: Problem) -> np.ndarray:
-    """The Euclidean nearest training instance (n, *shape) that the model assigns to a target class."""
+    """The Euclidean nearest training instance (n, *shape) that the model assigns to a target class; NaN if none."""
     # imported here, because it takes a third of a second, which checking a configuration does not need
     from sklearn.neighbors import NearestNeighbors
 
     if len(problem.x_train) == 0:
         raise InputError("train has no instances to take prototypes from: give train=(x_train, y_train)")
     labels = problem.probabilities(problem.x_train).argmax(axis=1)
-    found = np.empty_like(problem.x)
+    inside = ((problem.low <= problem.x_train) & (problem.x_train <= problem.high)).all(
+        axis=tuple(range(1, problem.x.ndim))
+    )
+    found = np.full_like(problem.x, np.nan)
     distinct, group = np.unique(problem.target, axis=0, return_inverse=True)
     for number, target in enumerate(distinct):
-        allowed, rows = np.flatnonzero(target[labels]), np.flatnonzero(group.ravel() == number)
-        if len(allowed) == 0:
-            classes = ", ".join(map(str, np.flatnonzero(target)))
-            raise InputError(f"train has no instance that the model assigns to class {classes}: give more instances")
-        flat = problem.x_train[allowed].reshape(len(allowed), -1)
-        tree = NearestNeighbors(n_neighbors=1).fit(flat)
-        nearest = tree.kneighbors(problem.x[rows].reshape(len(rows), -1), return_distance=False)[:, 0]
-        found[rows] = problem.x_train[allowed[nearest]]
+        allowed, rows = np.flatnonzero(target[labels] & inside), np.flatnonzero(group.ravel() == number)
+        if len(allowed):
+            neighbours = NearestNeighbors(n_neighbors=1).fit(problem.x_train[allowed].reshape(len(allowed), -1))
+            nearest = neighbours.kneighbors(problem.x[rows].reshape(len(rows), -1), return_distance=False)[:, 0]
+            found[rows] = problem.x_train[allowed[nearest]]
     return found
 
 

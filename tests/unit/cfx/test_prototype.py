@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,8 +60,8 @@ def test_the_slope_of_the_prediction_is_that_of_its_definition():
 
     def loss(logits):
         p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        difference = np.where(problem.target, -1, p).max(axis=1) - np.where(problem.target, p, -1).max(axis=1)
-        return np.maximum(difference, -(2 * (1 - 0.1) - 1))
+        target = np.where(problem.target, p, -1).max(axis=1)
+        return np.where(target < 0.9, np.where(problem.target, -1, p).max(axis=1) - target, 0)
 
     slope = method._weights(problem, probabilities(problem.x))
     for label in range(3):
@@ -82,13 +84,18 @@ def test_an_instance_without_a_counterfactual_is_returned_unchanged():
     np.testing.assert_array_equal(found, problem.x)
 
 
-def test_a_training_split_without_prototypes_is_refused():
-    problem = make_problem(target=2)
+def test_rows_without_a_prototype_keep_their_instance_and_an_empty_training_split_is_refused():
+    problem = make_problem()
+    problem.target[:5] = [False, False, True]
+    # none of class 2, and one of another class that is outside the range
     labels = probabilities(problem.x_train).argmax(axis=1)
-    for kept, message in ((labels < 0, "train has no instances"), (labels != 2, "assigns to class 2")):
-        without = Problem(**{**vars(problem), "x_train": problem.x_train[kept], "y_train": problem.y_train[kept]})
-        with pytest.raises(InputError, match=message):
-            Prototype().search(without)
+    x_train = problem.x_train[labels != 2]
+    x_train[0] *= 100
+    found = Prototype(tol=0.1).search(replace(problem, x_train=x_train, y_train=labels[labels != 2]))
+    np.testing.assert_array_equal(found[:5], problem.x[:5])
+    assert problem.is_met(found[5:], np.arange(5, 20)).mean() > 0.8
+    with pytest.raises(InputError, match="train has no instances"):
+        Prototype().search(replace(problem, x_train=x_train[:0], y_train=labels[:0]))
 
 
 @pytest.mark.parametrize(
