@@ -17,8 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cfx.result import Result
-from pipelines.cells import paths
-from tests.workflow.conftest import SMALL, SWEEP
+from tests.workflow.conftest import ROOT, SMALL, SWEEP
 
 COLUMNS = [
     *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "original_class", "cf_class"),
@@ -241,7 +240,7 @@ with driver():
     Fragile()
     time.sleep(60)
 """
-    ended = subprocess.run([sys.executable, "-c", program], cwd=paths.ROOT, capture_output=True, text=True, timeout=50)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=50)
     assert ended.returncode == 130 and "stopped: finished cells are kept" in ended.stderr
     assert "Traceback" not in ended.stderr
 
