@@ -27,7 +27,7 @@ pytestmark = pytest.mark.service
 ELSEWHERE = {"pid", "started", "finished", "seconds", "device"}
 
 # How long something may take that is waited for, in seconds.
-PATIENCE = 240
+PATIENCE = 480
 
 # Two GPUs are declared to each engine; TensorFlow sees none of them.
 GPUS = ("launch.gpus=1", "launch.without_gpu=cpu")
