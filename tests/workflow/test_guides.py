@@ -91,7 +91,8 @@ def test_a_cell_is_made_again_from_its_record_with_guides_of_its_own(guided, tmp
 @pytest.mark.slow
 def test_guides_can_be_swept(guided, tmp_path):
     repository = guided.copy(tmp_path / "clone")
-    arguments = ("-m", "search=plausible", "search.target_class=1", "guides.seed=2,7", *FEW, *GUIDES)
+    dial = ("search=plausible", "search.plausibility=0.25", "search.target_class=1")
+    arguments = ("-m", *dial, "guides.seed=2,7", *FEW, *GUIDES)
     done = repository.run("pipelines.run", *arguments)
     assert done.returncode == 0 and "2 cells, 1 to compute" in done.stdout, done.stdout + done.stderr
     assert len(list(repository.path.glob("artifacts/variants/guides-*"))) == 1
