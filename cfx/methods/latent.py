@@ -86,6 +86,8 @@ class Latent(ArrayMethod):
             InputError: the problem has no training instances in the feature range, or they have other classes than the
                 model.
         """
+        import keras
+
         n, classes = problem.target.shape
         y_train = problem.y_train
         if y_train.dtype.kind not in "iu" or (len(y_train) and not 0 <= y_train.min() <= y_train.max() < classes):
@@ -93,10 +95,11 @@ class Latent(ArrayMethod):
         autoencoder = _trained(_Split(problem), classes, self.code, self.training_steps, problem.seed)
         one_hot = np.eye(classes, dtype=np.float32)
         aim = np.where(problem.target, problem.probabilities(problem.x), -1).argmax(axis=1)
-        z = autoencoder.encode(problem.x, one_hot[problem.original_class])
-        descent = _Adam(self.learning_rate)
+        code = keras.Variable(autoencoder.encode(problem.x, one_hot[problem.original_class]))
+        adam = keras.optimizers.Adam(self.learning_rate)
         lam, best, best_l1 = np.full(n, self.lam_init), problem.x.copy(), np.full(n, np.inf)
         for step in range(self.max_iter):
+            z = np.asarray(code)
             x = np.clip(autoencoder.decode(z, one_hot[aim]), problem.low, problem.high)
             f = problem.probabilities(x)
             f_target = np.where(problem.target, f, 0).max(axis=1)
@@ -107,28 +110,11 @@ class Latent(ArrayMethod):
             # the derivative of -log f_t with respect to the logits
             slope = problem.logits_and_gradient(x, f - one_hot[aim])[1]
             weight = lam.astype(np.float32).reshape(-1, *[1] * (x.ndim - 1))
-            z = z - descent.step(autoencoder.pull_back(z, one_hot[aim], slope + weight * np.sign(x - problem.x)))
+            gradient = autoencoder.pull_back(z, one_hot[aim], slope + weight * np.sign(x - problem.x))
+            adam.apply([tf.constant(gradient)], [code])
             lam *= np.where(is_met, _FACTOR, 1 / _FACTOR)
             problem.progress(int(n * (step + 1) / self.max_iter), n)
         return best
-
-
-class _Adam:
-    """The updates of Adam (Kingma and Ba 2015) for an array."""
-
-    def __init__(self, learning_rate: float) -> None:
-        self._rate, self._steps = learning_rate, 0
-        self._mean: Any = 0.0
-        self._square: Any = 0.0
-
-    def step(self, gradient: np.ndarray) -> np.ndarray:
-        """What to subtract."""
-        self._steps += 1
-        self._mean = 0.9 * self._mean + 0.1 * gradient
-        self._square = 0.999 * self._square + 0.001 * np.square(gradient)
-        mean, square = self._mean / (1 - 0.9**self._steps), self._square / (1 - 0.999**self._steps)
-        update: np.ndarray = (self._rate * mean / (np.sqrt(square) + 1e-8)).astype(np.float32)
-        return update
 
 
 class _Split:

@@ -109,7 +109,7 @@ class Prototype(ArrayMethod):
         change, ahead = np.zeros_like(x), np.zeros_like(x)
         for step in range(self.max_iter):
             at = np.clip(x + ahead, problem.low, problem.high)
-            weights = _along(c, self._weights(problem, problem.probabilities(at)))
+            weights = c[:, None] * self._weights(problem, problem.probabilities(at))
             prediction = problem.logits_and_gradient(at, weights)[1]
             gradient = prediction + 2 * ahead + 2 * self.theta * (at - prototypes)
             rate = np.float32(self.learning_rate * np.sqrt(1 - step / self.max_iter))
@@ -161,7 +161,3 @@ def _prototypes(problem: Problem) -> np.ndarray:
             nearest = neighbours.kneighbors(problem.x[rows].reshape(len(rows), -1), return_distance=False)[:, 0]
             found[rows] = problem.x_train[allowed[nearest]]
     return found
-
-
-def _along(values: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return values[:, None] * like

@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import keras
 import numpy as np
@@ -103,6 +103,29 @@ def test_several_anchors_and_no_box_leave_more_room(dataset, model, trained, spl
     outside = (wider.x < np.minimum(x, anchors)) | (wider.x > np.maximum(x, anchors))
     assert outside.any()
     assert np.all(np.abs(wider.x) <= 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dusty(Plausible):
+    """The method without the rule for isolated pixels."""
+
+    step = staticmethod(PrimalDual.step)
+
+
+def test_isolated_pixels_change_less_and_strokes_change(model):
+    """The classes differ in the first four rows, and in one pixel that is surrounded by others that do not."""
+    dataset = two_classes(SHAPE)
+    for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
+        x[:, 6, 6] += 0.4 * y[:, None]
+    guides = guide_training.train(dataset, kinds=("deep", "dense"), epochs=1, steps=150, seed=2)
+    split, x = (dataset.x_train, dataset.y_train), dataset.x_test[:40]
+    isolated = {}
+    for method in (Plausible(plausibility=0.02), Dusty(plausibility=0.02)):
+        found = find_counterfactuals(model, x, method, train=split, guides=guides)
+        assert (found.plausible == 1).all()
+        assert np.abs(found.x - x)[:, :4].mean() > 0.1
+        isolated[type(method)] = np.abs(found.x - x)[:, 6, 6].mean()
+    assert isolated[Plausible] < isolated[Dusty] / 2
 
 
 def test_where_there_is_no_anchor_the_search_starts_at_the_instance(dataset, model, trained):

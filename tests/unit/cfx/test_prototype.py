@@ -16,14 +16,13 @@ def probabilities(x):
     return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def make_problem(n=20, m=300, tol=0.1, target=None):
+def make_problem(tol=0.1):
     random = np.random.default_rng(1)
-    x, x_train = (random.uniform(-0.5, 0.5, (count, 5)).astype(np.float32) for count in (n, m))
+    x, x_train = (random.uniform(-0.5, 0.5, (count, 5)).astype(np.float32) for count in (20, 300))
     original = probabilities(x).argmax(axis=1)
-    allowed = np.arange(3) != original[:, None] if target is None else np.arange(3) == np.full((n, 1), target)
     return Problem(
         x=x,
-        target=allowed,
+        target=np.arange(3) != original[:, None],
         original_class=original,
         target_proba=1.0,
         tol=tol,
