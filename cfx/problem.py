@@ -56,6 +56,11 @@ class Problem:
     model_weights: tuple[np.ndarray, ...] = ()
     """The weights of the model, in the order of Keras's `get_weights`; only in a separate process."""
 
+    def is_inside(self, x: np.ndarray) -> np.ndarray:
+        """Whether inputs (k, *shape) are in the feature range, (k,) bool."""
+        low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+        return np.all((low <= x) & (x <= high), axis=tuple(range(1, x.ndim)))
+
     def is_met(self, x: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Whether inputs are counterfactuals, (k,) bool.
 

@@ -122,7 +122,7 @@ class _Split:
 
     def __init__(self, problem: Problem) -> None:
         x, shape = problem.x_train, problem.x.shape[1:]
-        inside = ((problem.low <= x) & (x <= problem.high)).all(axis=tuple(range(1, x.ndim)))
+        inside = problem.is_inside(x)
         if not inside.any():
             raise InputError(
                 "train has no instances in the feature range to train the autoencoder on: give train=(x_train, y_train)"

@@ -156,7 +156,7 @@ def _nearest_met(
     """
     x, x_train = problem.x[rows], problem.x_train[allowed]
     is_met = np.zeros(len(allowed), bool)
-    is_known = ~np.all((problem.low <= x_train) & (x_train <= problem.high), axis=tuple(range(1, x.ndim)))
+    is_known = ~problem.is_inside(x_train)
     reach = count + _SPARE
     while True:
         found, distance = nearest(x, x_train, problem.low, problem.high, reach)

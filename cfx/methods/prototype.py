@@ -149,9 +149,7 @@ def _prototypes(problem: Problem) -> np.ndarray:
     if len(problem.x_train) == 0:
         raise InputError("train has no instances to take prototypes from: give train=(x_train, y_train)")
     labels = problem.probabilities(problem.x_train).argmax(axis=1)
-    inside = ((problem.low <= problem.x_train) & (problem.x_train <= problem.high)).all(
-        axis=tuple(range(1, problem.x.ndim))
-    )
+    inside = problem.is_inside(problem.x_train)
     found = np.full_like(problem.x, np.nan)
     distinct, group = np.unique(problem.target, axis=0, return_inverse=True)
     for number, target in enumerate(distinct):

@@ -39,10 +39,16 @@ def inputs(search: Mapping[str, Any], instances: tuple[int, ...], trained: Train
         "instances": list(instances),
         "data": json.loads(trained.data_card.read_text())["sha256"],
         "model": models.sha256(trained.model),
-        "judges": [models.sha256(path) for path in (trained.autoencoders, trained.committee)],
+        "judges": judges(trained),
         **({"guides": guides(trained)} if searches.method(search).guide_quantile else {}),
         "code": code_sha256(search["method"]),
     }
+
+
+def judges(trained: Trained) -> list[str]:
+    """The digests of the autoencoders, of the committee, and of the replicas, in order."""
+    replicas = sorted(trained.replicas.glob("*.keras"))
+    return [models.sha256(path) for path in (trained.autoencoders, trained.committee, *replicas)]
 
 
 def guides(trained: Trained) -> list[str]:

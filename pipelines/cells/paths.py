@@ -39,6 +39,7 @@ class Trained:
     data = _File("data_folder", "data.npz")
     data_card = _File("data_folder", "data.json")  # the description of the data set
     model = _File("model_folder", "model.keras")
+    replicas = _File("model_folder", "replicas")  # a folder: classifiers that differ from the model only in their seed
     metrics = _File("model_folder", "metrics.json")  # the accuracy and loss on the test split
     history = _File("model_folder", "history.csv")  # the training, one row per epoch
     confusion = _File("model_folder", "confusion.csv")  # the actual and predicted class of each test instance
@@ -84,6 +85,7 @@ TABLE = ROOT / "counterfactuals.parquet"
 RESULTS = ROOT / "counterfactuals"
 SWEEP_METRICS = ROOT / "counterfactuals_metrics.json"
 REPORT = ROOT / "report"
+RATING = ROOT / "rating.csv"  # written by pipelines.rating
 RUNS = ROOT / "runs.json"  # written by the driver: the MLflow run of each cell
 
 # Models and cells that were ever computed in this folder. DVC does not track them.

@@ -59,6 +59,12 @@ class Mnist(Section):
     name: Literal["mnist"]
 
 
+class FashionMnist(Section):
+    """Fashion-MNIST."""
+
+    name: Literal["fashion_mnist"]
+
+
 class Npz(Section):
     """The user's .npz file."""
 
@@ -102,6 +108,7 @@ class Training(Section):
     epochs: Int = Field(ge=1)
     batch_size: Int = Field(ge=1)
     learning_rate: Float = Field(gt=0, allow_inf_nan=False)
+    replicas: Int = Field(ge=0, le=100)
 
 
 class Judges(Section):
@@ -148,7 +155,7 @@ class Upstream(Section):
 
     seed: Int = Field(ge=0, lt=2**32)
     paths: Paths
-    data: Annotated[Mnist5k | Mnist | Npz, Field(discriminator="name")]
+    data: Annotated[Mnist5k | Mnist | FashionMnist | Npz, Field(discriminator="name")]
     model: Annotated[Cnn | KerasFile, Field(discriminator="name")]
     training: Training
     judges: Judges

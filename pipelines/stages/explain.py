@@ -155,7 +155,7 @@ def measure(result: Result, cell: Cell) -> pd.DataFrame:
 
     trained = cell.trained
     model, x_test = _model_and_test_split(trained, models.sha256(trained.model), **cell.trust)
-    judges = _judges(trained, models.sha256(trained.autoencoders), models.sha256(trained.committee))
+    judges = _judges(trained, *identity.judges(trained))
     return metrics.measure(result, x_test[list(cell.instances)], judges, Classifier(model, x_test[:1]).probabilities)
 
 
@@ -226,7 +226,8 @@ def _guides(folder: Path, *sha256: str) -> Guides:
 @lru_cache(maxsize=1)
 def _judges(trained: Trained, *sha256: str) -> Judges:
     neighbourhoods = Neighbourhoods(*_training_split(trained))
-    return Judges(models.load(trained.autoencoders), models.load(trained.committee), neighbourhoods)
+    replicas = tuple(models.load(path) for path in sorted(trained.replicas.glob("*.keras")))
+    return Judges(models.load(trained.autoencoders), models.load(trained.committee), neighbourhoods, replicas)
 
 
 if __name__ == "__main__":

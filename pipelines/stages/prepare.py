@@ -14,7 +14,7 @@ from cfx.files import replacing
 from pipelines.cells import paths
 from pipelines.cells.paths import Trained
 from pipelines.config import schema
-from pipelines.config.schema import Mnist, Mnist5k, Npz, Upstream
+from pipelines.config.schema import FashionMnist, Mnist, Mnist5k, Npz, Upstream
 from pipelines.terminal import console, user_errors
 
 
@@ -37,6 +37,8 @@ def load(params: Upstream) -> Dataset:
             return data.mnist_5k(seed)
         case Mnist():
             return data.mnist(params.paths.data)
+        case FashionMnist():
+            return data.fashion_mnist(params.paths.data)
         case Npz(bounds=bounds):
             path, _ = schema.user_file(params, "data")
             return data.npz(path, bounds)

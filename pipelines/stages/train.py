@@ -1,6 +1,7 @@
 """Stage `train`: train the classifier, or load the user's.   python -m pipelines.stages.train
 
-Writes artifacts/model.keras, and its evaluation: metrics.json, history.csv and confusion.csv.
+Writes artifacts/model.keras, and its evaluation: metrics.json, history.csv and confusion.csv; and artifacts/replicas/,
+the classifiers of other seeds that measure the stability of counterfactuals.
 """
 
 from __future__ import annotations
@@ -38,10 +39,21 @@ def make(params: Upstream, trained: Trained) -> None:
             model = load_user_model(params, params.model, dataset, temporary)
             history = pd.DataFrame(columns=["epoch", "loss", "accuracy", "test_loss", "test_accuracy"])
         else:
-            model, history = train(params, dataset)
+            model, history = train(params, dataset, params.seed, "training")
             model.save(temporary)
+    accuracies = []
+    with replacing(trained.replicas) as folder:
+        folder.mkdir()
+        # a user's classifier is not trained here, so it has none
+        count = 0 if isinstance(params.model, KerasFile) else params.training.replicas
+        for number in range(1, count + 1):
+            replica, steps = train(params, dataset, (params.seed + number) % 2**32, f"replica {number}")
+            replica.save(folder / f"{number:03}.keras")
+            accuracies.append(float(steps["test_accuracy"].iloc[-1]))
     probabilities = predict(model, dataset)
     measured = metrics(probabilities, dataset.y_test)
+    if accuracies:
+        measured["replicas_test_accuracy"] = float(np.mean(accuracies))
     with replacing(trained.metrics) as temporary:
         temporary.write_text(json.dumps(measured, indent=2) + "\n")
     with replacing(trained.history) as temporary:
@@ -80,15 +92,15 @@ def load_user_model(params: Upstream, section: KerasFile, dataset: Dataset, path
     return model
 
 
-def train(params: Upstream, dataset: Dataset) -> tuple[keras.Model, pd.DataFrame]:
-    """Train the classifier; returns it and its history, one row per epoch."""
+def train(params: Upstream, dataset: Dataset, seed: int, what: str) -> tuple[keras.Model, pd.DataFrame]:
+    """Train a classifier; returns it and its history, one row per epoch. what: the label of the progress."""
     architecture = params.model.model_dump(exclude={"name"})
-    with progress("training") as report:
+    with progress(what) as report:
         return models.train(
             lambda: models.cnn(dataset.input_shape, dataset.classes, **architecture),
             dataset,
-            **params.training.model_dump(),
-            seed=params.seed,
+            **params.training.model_dump(exclude={"replicas"}),
+            seed=seed,
             progress=report,
         )
 

@@ -83,11 +83,11 @@ def collect(params: Params) -> None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file of a folder, by name."""
+    """The SHA-256 of each file of a folder, by its path in it."""
     digests = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 
 

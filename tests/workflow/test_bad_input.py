@@ -61,7 +61,7 @@ def test_a_data_file_that_is_not_what_it_should_be(repository, tmp_path):
     assert_refused(repository, "x_train holds NaN", "data=npz", f"data.path={path}")
     path.write_bytes(path.read_bytes()[:5000])
     assert_refused(repository, "cannot be read as an .npz", "data=npz", f"data.path={path}")
-    assert_refused(repository, "is not MNIST's", "data=mnist", MNIST_NPZ=str(own(tmp_path / "mnist.npz")))
+    assert_refused(repository, "is not that of mnist", "data=mnist", MNIST_NPZ=str(own(tmp_path / "mnist.npz")))
 
 
 def test_no_network_for_the_download(repository, tmp_path):

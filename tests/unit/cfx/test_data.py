@@ -167,9 +167,10 @@ def test_files_that_are_no_data_set(tmp_path):
         data.npz(tmp_path, (0, 255))
 
 
-def test_a_file_that_is_not_mnist_is_refused(tmp_path):
-    with pytest.raises(InputError, match="x_train is not MNIST's"):
-        data.mnist(written(tmp_path / "mnist.npz"))
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_a_file_of_another_data_set_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=f"x_train is not that of {name} "):
+        getattr(data, name)(written(tmp_path / "other.npz"))
 
 
 def test_nothing_is_unpickled(tmp_path):

@@ -108,7 +108,7 @@ def test_what_was_not_found_has_no_measures_and_what_kept_its_class_no_im1():
     of_all = judges(onto_axes(0, 1, 1, 1), always(1), features=2)
     measures = metrics.measure(given, x, of_all, lambda x: np.ones((len(x), 2)))
     assert measures.columns.tolist() == list(metrics.MEASURES)
-    missing = measures.drop(columns="components").isna()
+    missing = measures.drop(columns=["components", "seed_stability"]).isna()
     assert not missing.iloc[0].any() and missing.iloc[1].all()
     assert missing.columns[missing.iloc[2]].tolist() == ["im1"]
 
@@ -139,6 +139,14 @@ def test_a_change_has_as_many_components_as_regions_and_a_table_has_none():
     x[2, 2, 2] = 1e-4
     assert metrics.components(x, instances).tolist() == [1, 3, 0]
     assert np.isnan(metrics.components(x.reshape(3, 50), instances.reshape(3, 50))).all()
+
+
+def test_seed_stability_is_the_share_of_the_retrained_classifiers_that_keep_the_class():
+    x = np.linspace(-0.5, 0.5, 3000, dtype=np.float32)[:, None]
+    replicas = [lambda x, at=at: np.stack([x[:, 0] < at, x[:, 0] >= at], axis=1) for at in (-0.2, 0, 0.2, 0.6)]
+    stable = metrics.seed_stability(x, np.ones(len(x), int), replicas)
+    assert stable.tolist() == np.mean([x[:, 0] >= at for at in (-0.2, 0, 0.2, 0.6)], axis=0).tolist()
+    assert np.isnan(metrics.seed_stability(x, np.ones(len(x), int), ())).all()
 
 
 def test_what_lies_beside_the_boundary_is_not_stable_under_noise():

@@ -53,7 +53,7 @@ def test_where_a_file_lies_is_no_part_of_what_a_cell_is(monkeypatch, tmp_path):
     for path in ("model", "autoencoders", "committee"):
         (tmp_path / path).write_text("the same")
     trained = type("Trained", (), {path: tmp_path / path for path in ("model", "autoencoders", "committee", "card")})
-    trained.data_card = trained.card
+    trained.data_card, trained.replicas = trained.card, tmp_path / "replicas"
     trained.card.write_text('{"sha256": "0"}')
     monkeypatch.setattr(identity.models, "sha256", Path.read_text)
     search = {"method": "own", "python": None, "timeout_s": 3600, "module_sha256": "0", "environment": None}
@@ -62,3 +62,7 @@ def test_where_a_file_lies_is_no_part_of_what_a_cell_is(monkeypatch, tmp_path):
         for module, digest in (("a/mine.py", "0"), ("b/mine.py", "0"), ("a/mine.py", "1"))
     )
     assert here == there != other
+    trained.replicas.mkdir()
+    (trained.replicas / "001.keras").write_text("a classifier of another seed")
+    search = {**search, "module": "a/mine.py"}
+    assert here != identity.sha256(identity.inputs(search, (0,), trained))

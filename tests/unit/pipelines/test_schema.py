@@ -21,7 +21,7 @@ def raw(**changes):
             "hidden": 8,
             "hidden_dropout": 0.1,
         },
-        "training": {"epochs": 1, "batch_size": 64, "learning_rate": 0.001},
+        "training": {"epochs": 1, "batch_size": 64, "learning_rate": 0.001, "replicas": 0},
         "judges": {"seed": 1, "steps": 10},
         "search": {"method": "wachter", "target_class": "other"},
         "instances": {"index": None, "range": None, "per_class": 1, "classes": [7]},

@@ -62,3 +62,22 @@ def test_a_module_that_ends_the_process_is_refused(repository, tmp_path, end, re
     (tmp_path / "mine.py").write_text(end)
     with pytest.raises(InputError, match=rf"model\.module: {reason}"):
         trained(0.0, bounds=[-0.5, 0.5], module="mine.py")
+
+
+def test_replicas_are_the_classifiers_of_the_next_seeds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, (40, 8, 8, 1)).astype(np.float32)
+    labels = (x.mean(axis=(1, 2, 3)) > 0).astype(int)
+    Dataset(x, labels, x, labels).save(paths.LATEST.data)
+
+    def weights(replicas: int, **section) -> tuple[list, list]:
+        schema.write(from_config(raw(training={"replicas": replicas}, **section), {}))
+        train.make(schema.read(), paths.LATEST)
+        loaded = [keras.saving.load_model(path) for path in sorted(paths.LATEST.replicas.iterdir())]
+        return keras.saving.load_model(paths.LATEST.model).get_weights(), [one.get_weights() for one in loaded]
+
+    first, replicas = weights(2)
+    second, none = weights(0, seed=1)
+    assert len(replicas) == 2 and none == []
+    np.testing.assert_equal(replicas[0], second)
+    assert not np.array_equal(first[0], second[0]) and not np.array_equal(replicas[0][0], replicas[1][0])

@@ -103,6 +103,7 @@ def test_each_variant_has_the_files_that_its_places_name(repository):
     of_judges = ("autoencoders", "committee", "judges_metrics")
     for name in ("data_card", "model", "metrics", "history", "confusion", *of_judges):
         assert getattr(other, name).is_file()
+    assert other.replicas.is_dir()
     index = json.loads((paths.VARIANTS / "index.json").read_text())
     assert [one["swept"]["data.path"] for one in index["variants"]] == ["data.npz", "other.npz"]
     assert index["variants"][1]["model"] == str(other.model_folder)
