@@ -160,12 +160,12 @@ def _counterfactual(
         "cell": cell,
         "id": name,
         "caption": caption,
-        "original": _embedded(figures.input_image(instance, limits), _SIDE),
-        "counterfactual": _embedded(figures.input_image(x, limits), _SIDE),
-        "difference": _embedded(figures.difference_image(instance, x, limits), _SIDE),
+        "original": embedded(figures.input_image(instance, limits), _SIDE),
+        "counterfactual": embedded(figures.input_image(x, limits), _SIDE),
+        "difference": embedded(figures.difference_image(instance, x, limits), _SIDE),
         "evolution": [
             {
-                "image": _embedded(figures.input_image(path.x[step], limits), _SIDE // 2),
+                "image": embedded(figures.input_image(path.x[step], limits), _SIDE // 2),
                 "cf_class": label,
                 **{name: getattr(path, name)[step] for name in ("lam", "l1", "probability")},
             }
@@ -183,7 +183,7 @@ def _result(cell: Cell) -> Result:
     return Result.load(paths.RESULTS / f"{cell.id}.npz")
 
 
-def _embedded(image: Image.Image, side: int) -> str:
+def embedded(image: Image.Image, side: int) -> str:
     """An image of about `side` pixels as a data URI: lossless if it is small, otherwise compressed."""
     factor = side // max(image.size)
     content = io.BytesIO()

@@ -4,7 +4,8 @@
     counterfactuals.csv, .tex   all counterfactuals
     classes.csv, .tex           median L1 by original class and target class, if there are several of both; with several
                                 methods, one file per method, classes_<method>.csv
-    front.csv                   L1 against plausibility, one row per method and setting (written by the report)
+    front.csv                   L1 against plausibility, one row per method and setting (written by the report); with
+                                several data sets, one file per data set, front_<data>.csv
 
 Rows marked `unchanged` are only in counterfactuals.csv and .tex. The LaTeX tables need the package booktabs, and long
 ones longtable; each file names them.

@@ -1,6 +1,7 @@
 """Stage `report`: the report of a sweep.   python -m pipelines.stages.report
 
-Writes artifacts/report/: index.html, a self-contained page, and the files for a paper: pictures/ (PNG with captions),
+Writes artifacts/report/: index.html, a self-contained page; rating.html, a page for a blind rating of the pictures
+(pipelines.rating evaluates the answers); and the files for a paper: pictures/ (PNG with captions),
 figures/ (PDF), plots/ (the figures as PNG, for `dvc plots show`) and tables/ (CSV and LaTeX). The output is
 deterministic: the same artefacts and code give the same bytes.
 """
@@ -8,6 +9,7 @@ deterministic: the same artefacts and code give the same bytes.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +32,7 @@ from pipelines.cells.plan import Cell
 from pipelines.config import schema, searches
 from pipelines.config.command import command_line
 from pipelines.config.schema import Params, Upstream
-from pipelines.reporting import classes, gallery, tables
+from pipelines.reporting import classes, gallery, rating, tables, trade_off
 from pipelines.reporting.classes import Classes
 from pipelines.terminal import user_errors
 
@@ -68,7 +70,7 @@ def main() -> None:
             "axes": tables.axes(sweep),
             "summary": tables.named(sweep, of_cells).to_dict("records"),
             "names": {cell.id: cell.name for cell in sweep},
-            "trade_off": trade_off(measures.rows(table, "searched"), sweep, figures),
+            "trade_offs": list(trade_offs(sweep, table, figures)),
             "comparisons": list(comparisons(searched, tables.axes(sweep), figures)),
             "by_class": list(by_class(sweep, table, of_methods, figures)),
             "rows": len(table),
@@ -77,9 +79,13 @@ def main() -> None:
             "anchors": {(cell.id, cell.instances[i]): gallery.anchor(cell, cell.instances[i]) for i, cell in shown},
             "gallery": gallery.render(shown, table, folder / "pictures"),
         }
+        rated = rating.write(sweep, table, folder)
+        if rated:
+            (folder / "rating.html").write_text(render("rating.html.j2", **rated), encoding="utf-8")
+        content["is_rated"] = rated is not None
         files = sorted(path for kind in ("figures", "plots", "tables") for path in (folder / kind).iterdir())
         content["files"] = [str(path.relative_to(folder)) for path in files]
-        (folder / "index.html").write_text(render(**content), encoding="utf-8")
+        (folder / "index.html").write_text(render("page.html.j2", **content), encoding="utf-8")
         if paths.RUNS.exists():
             shutil.copyfile(paths.RUNS, folder / paths.RUNS.name)
 
@@ -174,29 +180,20 @@ def headline(of_cells: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def trade_off(searched: pd.DataFrame, sweep: list[Cell], folder: Path) -> dict[str, str] | None:
-    """The chart of L1 against plausibility, one point per method and swept setting; None if there is only one."""
-    axes = [axis for axis in tables.axes(sweep) if axis not in ("target_class", "method")]
-    by = ["method", *(axis for axis in axes if axis in searched and searched[axis].nunique(dropna=False) > 1)]
-    # the intervals take seconds, which a sweep of one setting does without
-    if searched[by].drop_duplicates().shape[0] < 2:
-        return None
-    points = front.points(searched, by)
-    if len(points) < 2:
-        return None
-    labels = []
-    for row in points.to_dict("records"):
-        setting = [f"{axis}={tables.plain(row[axis])}" for axis in by[1:] if pd.notna(row[axis])]
-        share = [f"{row['share_found']:.0%} found"] if row["share_found"] < 1 else []
-        labels.append(", ".join([str(row["method"]), *setting, *share]))
-    points.to_csv(folder.parent / "tables" / "front.csv", index=False)
-    # with several judges, real instances have several values
-    judges = [json.loads(text) for text in {cell.trained.judges_metrics.read_text() for cell in sweep}]
-    real = {measure: judges[0][f"real_{measure}"] for measure in ("agreement", "im1")} if len(judges) == 1 else {}
-    dominated = [label for label, is_dominated in zip(labels, points["is_dominated"], strict=True) if is_dominated]
-    names = ", ".join(dominated) or "none"
-    described = f"L1 against agreement and IM1 of {len(points)} settings; dominated in L1 and agreement: {names}"
-    return _figure(front.front_figure(points, labels, _LIGHT, real), described, folder / "front.pdf")
+def trade_offs(sweep: list[Cell], table: pd.DataFrame, folder: Path) -> Iterator[dict[str, Any]]:
+    """For each data set with several methods or swept settings, the charts of `TradeOff` and its contact sheet."""
+    for one in trade_off.of_data(sweep, table):
+        file = f"front_{tables.file_name(one.name)}" if one.name else "front"
+        one.points.to_csv(folder.parent / "tables" / f"{file}.csv", index=False)
+        dominated = ", ".join(itertools.compress(one.labels, one.points["is_dominated"])) or "none"
+        alt = f"L1 against agreement and IM1 of {len(one.points)} settings{f' on {one.name}' if one.name else ''}"
+        figure = front.front_figure(one.points, one.labels, _LIGHT, one.real)
+        figures = [_figure(figure, f"{alt}; dominated in L1 and agreement: {dominated}", folder / f"{file}.pdf")]
+        if one.sheet:
+            alt = f"The same {len(one.sheet[2])} counterfactuals by {len(one.points)} settings"
+            sheet = charts.mosaic_figure(*one.sheet, "", _LIGHT)
+            figures.append(_figure(sheet, alt, folder / f"{file.replace('front', 'contact_sheet')}.pdf"))
+        yield {"name": one.name, "figures": figures, "table": f"tables/{file}.csv"}
 
 
 def comparisons(searched: pd.DataFrame, axes: list[str], folder: Path) -> Iterator[dict[str, Any]]:
@@ -252,8 +249,8 @@ def by_class(
             yield {"method": method, "figures": figures}
 
 
-def render(**content: Any) -> str:
-    """Render the HTML page."""
+def render(template: str, **content: Any) -> str:
+    """Render an HTML page."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1] / "reporting"),
         autoescape=True,
@@ -263,7 +260,7 @@ def render(**content: Any) -> str:
     )
     environment.filters["number"] = tables.number
     environment.filters["plain"] = tables.plain
-    return environment.get_template("page.html.j2").render(ink=_LIGHT, dark_ink=_DARK, **content)
+    return environment.get_template(template).render(ink=_LIGHT, dark_ink=_DARK, **content)
 
 
 def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:

@@ -25,7 +25,8 @@ def reported(swept: Repository, tmp_path_factory: pytest.TempPathFactory) -> Sim
     (repository.path / "artifacts/runs.json").write_text(json.dumps(addresses | {"sweep": f"{RUNS}/parent"}))
     done = repository.run("pipelines.stages.report")
     assert done.returncode == 0, done.stderr
-    return SimpleNamespace(path=repository.path / "artifacts/report/index.html", table=table)
+    page = repository.path / "artifacts/report/index.html"
+    return SimpleNamespace(path=page, table=table, repository=repository)
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +112,34 @@ def test_the_page_prints(opened, screenshots):
     assert printed.count(b"/Type /Page\n") >= 3
     opened.emulate_media(media="print")
     assert not opened.locator("nav").is_visible()
+
+
+def test_the_page_of_the_blind_rating_saves_answers_that_the_command_evaluates(browser, reported, tmp_path):
+    page = browser.new_page(viewport=WIDE)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(reported.path.with_name("rating.html").as_uri())
+    assert page.inner_text("#progress") == "Picture 1 of 4"
+    assert page.evaluate("document.getElementById('picture').naturalWidth") == 112
+    page.keyboard.press("7")
+    page.keyboard.press("1")
+    page.click("#back")
+    page.click("button[data-answer=none]")
+    with page.expect_download() as download:
+        page.click("#save")
+    download.value.save_as(tmp_path / "answers.csv")
+    assert [line.split(",", 1)[1] for line in (tmp_path / "answers.csv").read_text().splitlines()] == [
+        "picture,answer",
+        '1,"7"',
+        '2,"none"',
+    ]
+    page.keyboard.press("0")
+    page.keyboard.press("0")
+    assert page.inner_text("#progress") == "All 4 pictures have an answer." and not page.is_visible("#picture")
+    assert said == []
+    done = reported.repository.run("pipelines.rating", str(tmp_path / "answers.csv"))
+    assert done.returncode == 0 and "called by their class" in done.stdout, done.stderr
+    assert (reported.repository.path / "artifacts/rating.csv").read_text().startswith("source,answers,share,low,high")
+    done = reported.repository.run("pipelines.rating", "elsewhere.csv")
+    assert done.returncode == 2 and done.stderr.startswith("error: elsewhere.csv: no such file")

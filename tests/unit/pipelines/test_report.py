@@ -26,7 +26,7 @@ from cfx.errors import InputError
 from cfx.result import LambdaPath, Result
 from pipelines.cells import paths, plan, provenance, source, store
 from pipelines.config import schema
-from pipelines.reporting import gallery
+from pipelines.reporting import gallery, tables, trade_off
 from pipelines.stages import report
 
 PARAMS: dict[str, Any] = {
@@ -41,7 +41,7 @@ PARAMS: dict[str, Any] = {
         "hidden": 8,
         "hidden_dropout": 0.0,
     },
-    "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.001},
+    "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.001, "replicas": 0},
     "judges": {"seed": 1, "steps": 10},
     "search": {"method": "wachter"},
     "instances": {"index": [5, 2], "range": None, "per_class": None, "classes": "all"},
@@ -279,8 +279,8 @@ def test_every_image_is_described_and_shows_what_was_found(usual: Path) -> None:
     enlarged = np.kron(x_of(usual)[5, :, :, 0], np.ones((37, 37)))
     assert np.array_equal(pixels, np.round(255 * (enlarged + 0.5)).astype(np.uint8))
     # 4 cells x 2 instances x 3 panels, 4 x 2 steps of the first instances, the confusion matrix, the examples, the
-    # trade-off, and for both axes L1, probability, runtime and the share found
-    assert len(alts) == 24 + 8 + 3 + 8
+    # trade-off with its contact sheet, and for both axes L1, probability, runtime and the share found
+    assert len(alts) == 24 + 8 + 4 + 8
 
 
 def test_each_setting_is_a_point_between_near_and_plausible(sweep: list[plan.Cell]) -> None:
@@ -294,6 +294,19 @@ def test_each_setting_is_a_point_between_near_and_plausible(sweep: list[plan.Cel
     points = pd.read_csv(paths.REPORT / "tables/front.csv").set_index("method")
     assert points["agreement"].tolist() == [0.8, 0.8] and points["n"].tolist() == [2, 2]
     assert points["l1"]["nearest_neighbour"] == pytest.approx(points["l1"]["wachter"] + 9)
+
+
+def test_the_contact_sheet_has_the_same_counterfactuals_by_every_setting(sweep: list[plan.Cell]) -> None:
+    cells = of_methods(unchanged=False)
+    [one] = trade_off.of_data(cells, tables.of_counterfactuals(cells, pd.read_parquet(paths.TABLE)))
+    tiles, rows, columns = one.sheet
+    assert rows == ["original", "wachter, learning_rate=0.1", "nearest_neighbour"]
+    assert columns == ["0 \N{RIGHTWARDS ARROW} 1", "2 \N{RIGHTWARDS ARROW} 1"]
+    x = x_of()
+    for column, instance in enumerate((2, 5)):
+        original, near, far = (np.asarray(line[column].convert("L")) for line in tiles)
+        assert np.array_equal(original, np.round(255 * (x[instance, :, :, 0] + 0.5)))
+        assert np.array_equal(near, far) and near[0, 0] == 255
 
 
 def test_one_setting_alone_has_no_trade_off(sweep: list[plan.Cell]) -> None:
@@ -317,7 +330,7 @@ def test_the_charts_lie_beside_the_page_as_vector_files_with_their_fonts(usual: 
         for measure in ("l1", "probability", "runtime_s", "found")
         for axis in ("target_class", "learning_rate")
     }
-    assert set(drawn) == {"confusion.pdf", "examples.pdf", "front.pdf"} | of_axes
+    assert set(drawn) == {"confusion.pdf", "examples.pdf", "front.pdf", "contact_sheet.pdf"} | of_axes
     assert all(b"/FontFile2" in content for content in drawn.values())
 
 
@@ -330,7 +343,7 @@ def test_dvc_shows_the_charts_without_a_network(usual: Path, tmp_path: Path) -> 
         subprocess.run([*dvc, *arguments], cwd=tmp_path, check=True)
     html = (tmp_path / "shown" / "index.html").read_text()
     shown = {(tmp_path / "shown" / address).stat().st_size for address in re.findall(r'<img src="([^"]+)"', html)}
-    assert shown == {path.stat().st_size for path in (usual / "plots").iterdir()} and len(shown) == 11
+    assert shown == {path.stat().st_size for path in (usual / "plots").iterdir()} and len(shown) == 12
     assert "<script" not in html and "http" not in html
 
 
@@ -342,7 +355,7 @@ def test_charts_are_drawn_for_a_light_and_for_a_dark_ground(usual: Path) -> None
         }
         for pattern in ('src="data:', 'srcset="data:')
     )
-    assert len(light) == len(dark) == 11
+    assert len(light) == len(dark) == 12
     assert all("#1c1e21" in svg for svg in light) and not any("#1c1e21" in svg for svg in dark)
     assert all("#e4e6eb" in svg for svg in dark)
 
