@@ -63,7 +63,8 @@ def _charts(swept: Sequence[str]) -> list[dict[str, Any]]:
     if swept:
         metrics = ["l1", "probability", "runtime_s"]
         charts.append({"type": "PARALLEL", "selectedParams": list(swept), "selectedMetrics": metrics})
-    l1 = {"key": "l1", "type": "METRIC"}
+    l1, *plausible = ({"key": key, "type": "METRIC"} for key in ("l1", "quality/agreement", "quality/im1"))
+    charts += [{"type": "SCATTER", "xaxis": l1, "yaxis": y} for y in plausible]
     x_axes = [*({"key": axis, "type": "PARAM"} for axis in swept), {"key": "runtime_s", "type": "METRIC"}]
     charts += [{"type": "SCATTER", "xaxis": x, "yaxis": l1} for x in x_axes]
     charts += [{"type": "BAR", "metricKey": key} for key in MEASURES]

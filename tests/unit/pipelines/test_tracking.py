@@ -218,6 +218,14 @@ def test_the_views_that_are_kept_are_the_newest_and_those_of_others():
     assert list(view.old_views(tags)) == [view.tag("run0"), view.tag("run1")]
 
 
+def test_a_view_draws_the_distance_against_how_plausible_the_results_are():
+    state = json.loads(json.loads(view.of_sweep("run", "targets", ["target_class"], 0))["state"])
+    drawn = [
+        (one["xaxis"]["key"], one["yaxis"]["key"]) for one in state["compareRunCharts"] if one["type"] == "SCATTER"
+    ]
+    assert {("l1", "quality/agreement"), ("l1", "quality/im1"), ("target_class", "l1")} <= set(drawn)
+
+
 def test_a_view_of_every_axis_fits_into_a_tag():
     axes = ["method", *Wachter.__dataclass_fields__]
     assert len(view.of_sweep(32 * "x", "grid", axes, 0)) < MAX_EXPERIMENT_TAG_VAL_LENGTH
