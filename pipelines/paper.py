@@ -34,14 +34,22 @@ from pipelines.cells import paths, plan, store
 from pipelines.cells.plan import Cell
 from pipelines.config import CONF, schema
 from pipelines.config.schema import Params
-from pipelines.reporting import expectation, findings, gallery, tables
+from pipelines.reporting import expectation, findings, gallery, rating, tables
 from pipelines.stages import prepare, report
 from pipelines.terminal import console
 
 FOLDER = paths.ROOT / "paper"
 EXPERIMENTS = ("cf_mnist", "targets_100", "plausibility", "sensitivity", "seeds")
 # The measures in findings.tex; findings.csv has all of them.
-_COLUMNS = ("validity", "l1", "quality/l0", "quality/im1", "quality/agreement", "quality/components")
+_COLUMNS = (
+    "validity",
+    "l1",
+    "quality/l0",
+    "quality/im1",
+    "quality/agreement",
+    "quality/components",
+    "quality/seed_stability",
+)
 # The sizes of the test splits of the built-in data sets.
 _TEST_SIZES = {"mnist_5k": 1_000, "mnist": 10_000, "fashion_mnist": 10_000}
 
@@ -119,7 +127,9 @@ def write_experiment(name: str, command: str, tolerances: dict[str, Any]) -> dic
     table = tables.of_counterfactuals(sweep, pd.read_parquet(paths.TABLE))
     found = findings.of_experiment(table, tables.axes(sweep))
     with replacing(FOLDER / name) as folder:
-        shutil.copytree(paths.REPORT, folder, ignore=shutil.ignore_patterns("index.html", "runs.json"))
+        shutil.copytree(
+            paths.REPORT, folder, ignore=shutil.ignore_patterns("index.html", "runs.json", rating.PAGE, rating.KEY)
+        )
         findings.frame(found).to_csv(folder / "findings.csv", index=False)
         (folder / "findings.tex").write_text(_latex(sweep, found), encoding="utf-8")
         pictures, all_cells = gallery.files(gallery.select(sweep, table)), [cell.id for cell in sweep]

@@ -1,8 +1,8 @@
 """Evaluate the answers of a blind rating.   python -m pipelines.rating answers.csv [more.csv ...]
 
 artifacts/report/rating.html shows real instances and counterfactuals without labels, and saves a person's answers as a
-CSV file. This command prints, for the real instances and for each method, the share of the pictures that were called by
-their class, with the 95 % Wilson interval, and writes it to artifacts/rating.csv.
+CSV file. This command prints, for the real instances and for each method, the share of the answers that name the class
+of the picture, with the 95 % Wilson interval, and writes it to artifacts/rating.csv.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import rich.box
 from rich.table import Table
+from rich.text import Text
 
 from cfx.files import replacing
 from pipelines.cells import paths
@@ -32,11 +33,12 @@ def main() -> int:
         with replacing(paths.RATING) as temporary:
             found.to_csv(temporary, index=False)
         table = Table(box=rich.box.SIMPLE, padding=0)
-        for head in ("pictures", "answers", "called by their class", "95 % interval"):
+        for head in ("pictures", "answers", "named as their class", "95 % interval"):
             table.add_column(head)
         for row in found.to_dict("records"):
             interval = f"{row['low']:.1%} to {row['high']:.1%}"
-            table.add_row(row["source"], str(row["answers"]), f"{row['share']:.1%}", interval)
+            # not as markup, because a setting may contain brackets
+            table.add_row(*map(Text, (row["source"], str(row["answers"]), f"{row['share']:.1%}", interval)))
         console.print(table)
     return 0
 

@@ -64,7 +64,7 @@ def _with_class_numbers(raw: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(target, str) or target in ("other", "same") or target.isdecimal():
             return target
         variants = raw["variants"] or [raw]
-        found = {data.class_names(one["paths"]["data"]) if one["data"]["name"] == "npz" else () for one in variants}
+        found = {_class_names(one) for one in variants}
         names = found.pop()
         if found or not names:
             return target
@@ -82,6 +82,17 @@ def _with_class_numbers(raw: dict[str, Any]) -> dict[str, Any]:
     convert = {"target_class": number, "search": numbered}
     sweep = {axis: [convert[axis](v) if axis in convert else v for v in raw["sweep"][axis]] for axis in raw["sweep"]}
     return raw | {"search": numbered(raw.get("search")), "sweep": sweep}
+
+
+def _class_names(variant: Mapping[str, Any]) -> tuple[str, ...]:
+    """The class names of a variant's data set; empty if it has none."""
+    match variant["data"]["name"]:
+        case "npz":
+            return data.class_names(variant["paths"]["data"])
+        case "fashion_mnist":
+            return data.CLOTHES
+        case _:
+            return ()
 
 
 def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import base64
 import io
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def select(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
 def render(shown: list[tuple[int, Cell]], table: pd.DataFrame, folder: Path) -> list[list[dict[str, Any]]]:
     """Write the images of the selected counterfactuals to `folder`; returns their images and values by instance."""
     folder.mkdir()
-    x_test = {path: _x_test(path) for path in {cell.trained.data for _, cell in shown}}
+    x_test = {path: test_split(path) for path in {cell.trained.data for _, cell in shown}}
     rendered: dict[tuple[int, str], dict[str, Any]] = {}
     for cell in {cell.id: cell for _, cell in shown}.values():
         result, rows = _result(cell), tables.named([cell], table[table["cell"] == cell.id])
@@ -83,9 +84,9 @@ def mosaic(
         return None
     instances = _correct_first(table).groupby("original_class")["instance"].first().head(20)
     targets = in_order(table["target_class"])[:20]
-    x_test = _x_test(sweep[0].trained.data)
+    x_test = test_split(sweep[0].trained.data)
     limits = sweep[0].method.feature_range
-    reached = _nearest(sweep, found[found["instance"].isin(instances)])
+    reached = _nearest(found[found["instance"].isin(instances)])
     unchanged = table[table["unchanged"]]
     blank = Image.new("RGBA", figures.input_image(x_test[0], limits).size)
     shown: dict[tuple[int, str], Image.Image] = {
@@ -104,16 +105,21 @@ def mosaic(
     return tiles, names, ["original", *(str(class_name(target, sweep[0].trained)) for target in targets)]
 
 
-def _nearest(sweep: list[Cell], found: pd.DataFrame) -> dict[tuple[int, str], np.ndarray]:
+def _nearest(found: pd.DataFrame) -> dict[tuple[int, str], np.ndarray]:
     """The nearest counterfactual of each instance and target class."""
     nearest = found.sort_values("l1", kind="stable").drop_duplicates(["instance", "target_class"])
-    by_id = {cell.id: cell for cell in sweep}
     reached: dict[tuple[int, str], np.ndarray] = {}
     for name, rows in nearest.groupby("cell"):
-        result = _result(by_id[str(name)])
-        for instance, target in zip(rows["instance"].tolist(), rows["target_class"].tolist(), strict=True):
-            reached[instance, target] = result.x[result.instance == instance][0]
+        keys = zip(rows["instance"].tolist(), rows["target_class"].tolist(), strict=True)
+        reached |= zip(keys, counterfactuals(str(name), rows["instance"]), strict=True)
     return reached
+
+
+def counterfactuals(cell: str, instances: Iterable[int]) -> np.ndarray:
+    """The counterfactuals (n, *shape) of these instances in the cell with this ID."""
+    result = Result.load(paths.RESULTS / f"{cell}.npz")
+    position = {instance: i for i, instance in enumerate(result.instance.tolist())}
+    return result.x[[position[instance] for instance in instances]]
 
 
 def _correct_first(rows: pd.DataFrame) -> pd.DataFrame:
@@ -175,7 +181,8 @@ def _counterfactual(
     }
 
 
-def _x_test(path: Path) -> np.ndarray:
+def test_split(path: Path) -> np.ndarray:
+    """The inputs of the test split in a prepared data set."""
     return data.read_npz(path, ("x_test",))["x_test"]
 
 

@@ -16,62 +16,66 @@ import numpy as np
 import pandas as pd
 
 from cfx import data, figures
+from cfx.charts import wilson_interval
 from cfx.errors import InputError
-from cfx.result import Result
-from pipelines.cells import measures, paths
+from pipelines.cells import measures
 from pipelines.cells.paths import class_name
 from pipelines.cells.plan import Cell
 from pipelines.reporting import gallery, trade_off
 
-KEY = "rating_key.csv"
+KEY, PAGE = "rating_key.csv", "rating.html"
 # The answer for a picture that resembles no class.
-NO_CLASS = "none"
-# The columns of a file of answers; `report` is the digest of the key.
+NO_CLASS = -1
+# The columns of a file of answers; `report` is the digest of the key, and an answer is the index of a class.
 ANSWERS = ("report", "picture", "answer")
 REAL = "real instances"
-# The maximum number of pictures of real instances, and of each method and setting.
-_PICTURES = 20
+# The maximum number of pictures of real instances and of each method and setting, and of all.
+_PICTURES, _MOST = 20, 200
 # The approximate size of the pictures, in pixels.
 _SIDE = 112
 
 
 def write(sweep: list[Cell], table: pd.DataFrame, folder: Path) -> dict[str, Any] | None:
-    """Write the key to the report's folder; returns the content of the page, or None if the data are not images.
+    """Write the key to the report's folder; returns the content of the page.
 
-    If there are several data sets, the pictures are from the first one.
+    If there are several data sets, the pictures are from the first one. Returns None if its data are not images, or if
+    nothing was found.
     """
     cells = [cell for cell in sweep if cell.trained.data == sweep[0].trained.data]
     arrays = data.read_npz(cells[0].trained.data, ("x_test", "y_test"))
-    x_test = arrays["x_test"]
-    found = measures.rows(table, "found")
-    found = found[found["cell"].isin([cell.id for cell in cells])]
-    if x_test.ndim != 4 or not len(found):
+    found = measures.rows(table[table["cell"].isin([cell.id for cell in cells])], "found")
+    if arrays["x_test"].ndim != 4 or not len(found):
         return None
     random = np.random.default_rng(0)
-    shown, images = [], []
-    instances = np.array(cells[0].instances)
-    for instance in random.permutation(instances)[:_PICTURES]:
-        shown.append({"source": REAL, "cell": "", "instance": instance, "class": int(arrays["y_test"][instance])})
-        images.append(x_test[instance])
     by = trade_off.settings(cells, found)
-    for _, rows in found.groupby(by, sort=False, dropna=False):
-        for row in rows.iloc[random.permutation(len(rows))[:_PICTURES]].to_dict("records"):
-            result = Result.load(paths.RESULTS / f"{row['cell']}.npz")
-            source = {"source": trade_off.label(row, by), "cell": row["cell"]}
-            shown.append({**source, "instance": row["instance"], "class": row["cf_class"]})
-            images.append(result.x[result.instance == row["instance"]][0])
-    order = random.permutation(len(shown))
-    key = pd.DataFrame([shown[i] for i in order]).assign(picture=np.arange(1, len(shown) + 1))
-    key["class"] = [str(class_name(label, cells[0].trained)) for label in key["class"]]
+    groups = [rows for _, rows in found.groupby(by, sort=False, dropna=False)]
+    count = max(1, min(_PICTURES, _MOST // (len(groups) + 1)))
+    instances = random.permutation(cells[0].instances)[:count]
+    shown = [pd.DataFrame({"source": REAL, "cell": "", "instance": instances, "class": arrays["y_test"][instances]})]
+    for rows in groups:
+        drawn = rows.iloc[random.permutation(len(rows))[:count]].rename(columns={"cf_class": "class"})
+        source = trade_off.label(rows.iloc[0].to_dict(), by)
+        shown.append(drawn[["cell", "instance", "class"]].assign(source=source))
+    key = pd.concat(shown, ignore_index=True)
+    key = key.iloc[random.permutation(len(key))].reset_index(drop=True)
+    key.insert(0, "picture", np.arange(1, len(key) + 1))
     key.to_csv(folder / "tables" / KEY, index=False)
-    limits = cells[0].method.feature_range
     classes = json.loads(cells[0].trained.data_card.read_text())["classes"]
+    limits = cells[0].method.feature_range
     return {
         "report": digest(folder / "tables" / KEY),
         "classes": [str(class_name(label, cells[0].trained)) for label in range(classes)],
-        "pictures": [gallery.embedded(figures.input_image(images[i], limits), _SIDE) for i in order],
+        "pictures": [gallery.embedded(figures.input_image(x, limits), _SIDE) for x in _inputs(key, arrays["x_test"])],
         "no_class": NO_CLASS,
     }
+
+
+def _inputs(key: pd.DataFrame, x_test: np.ndarray) -> np.ndarray:
+    """The inputs (n, *shape) that the pictures of a key show."""
+    x = x_test[key["instance"]]
+    for cell, rows in key[key["source"] != REAL].groupby("cell"):
+        x[rows.index] = gallery.counterfactuals(str(cell), rows["instance"])
+    return x
 
 
 def digest(key: Path) -> str:
@@ -82,25 +86,24 @@ def digest(key: Path) -> str:
 def agreement(files: list[Path], report: Path) -> pd.DataFrame:
     """The share of the answers that name the class of the picture, one row for each source.
 
-    files: CSV files that the page saved. Returns the columns source, answers, share, low and high (the 95 % Wilson
-    interval). Raises InputError if a file is not one of answers to this report.
+    files: CSV files that the page saved, one for each person. Returns the columns source, answers, share, low and high.
+    The last two are the 95 % Wilson interval, which treats the answers of several people to one picture as independent.
+    Raises InputError if a file does not contain answers to this report.
     """
-    # imported here, because SciPy takes a third of a second
-    from scipy.stats import binomtest
-
     path = report / "tables" / KEY
     if not path.is_file():
         raise InputError(f"{path}: no such file; run a sweep on images first")
-    key = pd.read_csv(path, dtype={"class": str}).set_index("picture")
-    answers = pd.concat([_answers(file, digest(path), key.index) for file in files])
-    known = key.loc[answers["picture"]]
-    is_named = pd.Series(known["class"].to_numpy() == answers["answer"].to_numpy())
-    rows = []
-    for source, named in is_named.groupby(known["source"].to_numpy(), sort=False):
-        interval = binomtest(int(named.sum()), len(named)).proportion_ci(method="wilson")
-        share = {"share": named.mean(), "low": interval.low, "high": interval.high}
-        rows.append({"source": source, "answers": len(named), **share})
-    return pd.DataFrame(rows).sort_values("share", ascending=False, ignore_index=True)
+    if len(set(files)) < len(files):
+        raise InputError("a file of answers is given twice; give each once")
+    key = pd.read_csv(path).set_index("picture")
+    answers = pd.concat([_answers(file, digest(path), key.index) for file in files], ignore_index=True)
+    known = key.loc[answers["picture"]].reset_index(drop=True)
+    is_named = known["class"].astype(str) == answers["answer"]
+    named = is_named.groupby(known["source"], sort=False).agg(["sum", "size"])
+    low, high = wilson_interval(named["sum"], named["size"])
+    found = pd.DataFrame({"answers": named["size"], "share": named["sum"] / named["size"], "low": low, "high": high})
+    found = found.reset_index(names="source")
+    return found.sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 
 def _answers(file: Path, report: str, pictures: Iterable[int]) -> pd.DataFrame:
@@ -108,17 +111,18 @@ def _answers(file: Path, report: str, pictures: Iterable[int]) -> pd.DataFrame:
     try:
         answers = pd.read_csv(file, dtype={"report": str, "answer": str}, keep_default_na=False)
     except FileNotFoundError:
-        raise InputError(f"{file}: no such file; save the answers in rating.html") from None
+        raise InputError(f"{file}: no such file; save the answers in {PAGE}") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read as CSV ({error}); save the answers in rating.html") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file}: cannot be read as CSV ({reason}); save the answers in {PAGE}") from error
     if missing := [column for column in ANSWERS if column not in answers]:
-        raise InputError(f"{file}: has no column {missing[0]}; save the answers in rating.html")
+        raise InputError(f"{file}: has no column {missing[0]}; save the answers in {PAGE}")
     if not len(answers):
         raise InputError(f"{file}: has no answers; name at least one picture")
     if (answers["report"] != report).any():
         raise InputError(f"{file}: answers another report; run `dvc checkout` or the sweep that it belongs to")
     if unknown := sorted(set(map(str, answers["picture"])) - set(map(str, pictures))):
-        raise InputError(f"{file}: the report has no picture {unknown[0]}; save the answers in rating.html")
+        raise InputError(f"{file}: the report has no picture {unknown[0]}; save the answers in {PAGE}")
     if len(repeated := answers["picture"][answers["picture"].duplicated()]):
         raise InputError(f"{file}: has two answers to picture {repeated.iloc[0]}; remove one")
     return answers

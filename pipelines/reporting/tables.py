@@ -4,8 +4,9 @@
     counterfactuals.csv, .tex   all counterfactuals
     classes.csv, .tex           median L1 by original class and target class, if there are several of both; with several
                                 methods, one file per method, classes_<method>.csv
-    front.csv                   L1 against plausibility, one row per method and setting (written by the report); with
-                                several data sets, one file per data set, front_<data>.csv
+    front.csv                   L1 against plausibility, one row per method and setting; with several data sets, one
+                                file per data set, front_1.csv, ... (written by the report, as the next one)
+    rating_key.csv              the method and the class of each picture of rating.html
 
 Rows marked `unchanged` are only in counterfactuals.csv and .tex. The LaTeX tables need the package booktabs, and long
 ones longtable; each file names them.

@@ -11,15 +11,25 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cfx import data, figures, front
-from cfx.result import Result
-from pipelines.cells import measures, paths
+from cfx import figures, front
+from pipelines.cells import measures
 from pipelines.cells.paths import class_name
 from pipelines.cells.plan import Cell
-from pipelines.reporting import tables
+from pipelines.reporting import gallery, tables
 
-# The maximum number of counterfactuals in a contact sheet.
-_COLUMNS = 10
+# The maximum numbers of settings and of counterfactuals in a contact sheet, which is hard to read with more.
+_ROWS, _COLUMNS = 19, 10
+
+
+class Sheet(NamedTuple):
+    """A contact sheet: the same counterfactuals by every setting."""
+
+    tiles: list[list[Image.Image | None]]
+    """The images by row and column; None for a counterfactual that was not found."""
+    rows: list[str]
+    """`original`, and the first settings."""
+    columns: list[str]
+    """The original class and the target class."""
 
 
 class TradeOff(NamedTuple):
@@ -33,8 +43,8 @@ class TradeOff(NamedTuple):
     """The method and the setting of each point."""
     real: dict[str, float]
     """`agreement` and `im1` of real instances; empty if several sets of judges were used."""
-    sheet: tuple[list[list[Image.Image | None]], list[str], list[str]] | None
-    """The contact sheet: images, row names and column names; None if no counterfactual was found in all settings."""
+    sheet: Sheet | None
+    """None if the data are not images."""
 
 
 def of_data(sweep: list[Cell], table: pd.DataFrame) -> Iterator[TradeOff]:
@@ -42,10 +52,10 @@ def of_data(sweep: list[Cell], table: pd.DataFrame) -> Iterator[TradeOff]:
 
     A data set with a single method and setting is left out.
     """
-    of_data: dict[Path, list[Cell]] = {}
+    cells_of: dict[Path, list[Cell]] = {}
     for cell in sweep:
-        of_data.setdefault(cell.trained.data, []).append(cell)
-    for cells in of_data.values():
+        cells_of.setdefault(cell.trained.data, []).append(cell)
+    for cells in cells_of.values():
         rows = measures.rows(table[table["cell"].isin([cell.id for cell in cells])], "searched")
         by = settings(cells, rows)
         # the intervals take seconds, which a sweep of one setting does without
@@ -55,9 +65,10 @@ def of_data(sweep: list[Cell], table: pd.DataFrame) -> Iterator[TradeOff]:
             label(row, by) + (f", {row['share_found']:.0%} found" if row["share_found"] < 1 else "")
             for row in points.to_dict("records")
         ]
-        swept = [value for axis, value in cells[0].upstream.items() if axis.split(".")[0] == "data"]
-        name = ", ".join(map(str, swept)) if len(of_data) > 1 else ""
-        yield TradeOff(name, points, labels, _real(cells), _sheet(cells, rows, by))
+        swept = [f"{axis}={value}" for axis, value in cells[0].upstream.items() if axis.split(".")[0] == "data"]
+        yield TradeOff(
+            ", ".join(swept) if len(cells_of) > 1 else "", points, labels, _real(cells), _sheet(cells, rows, by)
+        )
 
 
 def settings(cells: list[Cell], rows: pd.DataFrame) -> list[str]:
@@ -77,35 +88,40 @@ def _real(cells: list[Cell]) -> dict[str, float]:
     return {measure: judges[0][f"real_{measure}"] for measure in ("agreement", "im1")} if len(judges) == 1 else {}
 
 
-def _sheet(
-    cells: list[Cell], rows: pd.DataFrame, by: list[str]
-) -> tuple[list[list[Image.Image | None]], list[str], list[str]] | None:
-    """The same counterfactuals by every setting: one column for each original class, each with another target class.
+def _sheet(cells: list[Cell], rows: pd.DataFrame, by: list[str]) -> Sheet | None:
+    """One column for each original class, each with a target class that most settings found.
 
-    The first row is the instance. Of several classifiers, the first is used.
+    The classes are those that the first classifier predicts.
     """
-    cells = [cell for cell in cells if cell.trained == cells[0].trained]
-    found = rows[rows["found"] & rows["cell"].isin([cell.id for cell in cells])]
-    groups = [(label(group.iloc[0].to_dict(), by), group) for _, group in found.groupby(by, sort=False, dropna=False)]
-    pairs = ["instance", "target_class"]
-    common = found.groupby([*pairs, "original_class"], sort=False).size()
-    shared = common[common == len(groups)].reset_index()
-    if not len(shared):
+    x_test = gallery.test_split(cells[0].trained.data)
+    if x_test.ndim != 4:
         return None
-    x_test = data.read_npz(cells[0].trained.data, ("x_test",))["x_test"]
-    shuffled = shared.iloc[np.random.default_rng(0).permutation(len(shared))]
-    chosen = shuffled.drop_duplicates("original_class").sort_values("original_class").head(_COLUMNS)
     limits = cells[0].method.feature_range
+    pair = ["instance", "target_class"]
+    chosen = _pairs(rows, rows[rows["cell"].isin([cell.id for cell in cells if cell.trained == cells[0].trained])])
+    names = ["original"]
     tiles: list[list[Image.Image | None]] = [[figures.input_image(x_test[i], limits) for i in chosen["instance"]]]
-    for _, group in groups:
-        cell_of = group.set_index(pairs)["cell"]
-        line: list[Image.Image | None] = []
-        for row in chosen.to_dict("records"):
-            result = Result.load(paths.RESULTS / f"{cell_of[row['instance'], row['target_class']]}.npz")
-            line.append(figures.input_image(result.x[result.instance == row["instance"]][0], limits))
-        tiles.append(line)
-    classes = zip(chosen["original_class"], chosen["target_class"], strict=True)
-    columns = [
-        " \N{RIGHTWARDS ARROW} ".join(str(class_name(one, cells[0].trained)) for one in both) for both in classes
-    ]
-    return tiles, ["original", *(name for name, _ in groups)], columns
+    for _, group in list(rows.groupby(by, sort=False, dropna=False))[:_ROWS]:
+        found = group[group["found"]].merge(chosen[pair])
+        images: dict[tuple[Any, ...], np.ndarray] = {}
+        for cell, of_cell in found.groupby("cell"):
+            keys = of_cell[pair].itertuples(index=False, name=None)
+            images |= zip(keys, gallery.counterfactuals(str(cell), of_cell["instance"]), strict=True)
+        shown = [images.get(key) for key in chosen[pair].itertuples(index=False, name=None)]
+        tiles.append([None if x is None else figures.input_image(x, limits) for x in shown])
+        names.append(label(group.iloc[0].to_dict(), by))
+    classes = chosen[["original_class", "target_class"]].itertuples(index=False, name=None)
+    shown_names = [[str(class_name(one, cells[0].trained)) for one in both] for both in classes]
+    return Sheet(tiles, names, [" \N{RIGHTWARDS ARROW} ".join(both) for both in shown_names])
+
+
+def _pairs(rows: pd.DataFrame, of_first: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the sheet: instance, target class and original class, sorted by the last.
+
+    rows: those of all settings; of_first: those of the first classifier, which gives the original classes.
+    """
+    found = rows[rows["found"]].groupby(["instance", "target_class"]).size().rename("times").reset_index()
+    counted = of_first[["instance", "target_class", "original_class"]].drop_duplicates().merge(found)
+    shuffled = counted.iloc[np.random.default_rng(0).permutation(len(counted))]
+    first = shuffled.sort_values("times", ascending=False, kind="stable").drop_duplicates("original_class")
+    return first.sort_values("original_class").head(_COLUMNS)

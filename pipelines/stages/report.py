@@ -182,18 +182,20 @@ def headline(of_cells: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
 
 def trade_offs(sweep: list[Cell], table: pd.DataFrame, folder: Path) -> Iterator[dict[str, Any]]:
     """For each data set with several methods or swept settings, the charts of `TradeOff` and its contact sheet."""
-    for one in trade_off.of_data(sweep, table):
-        file = f"front_{tables.file_name(one.name)}" if one.name else "front"
-        one.points.to_csv(folder.parent / "tables" / f"{file}.csv", index=False)
+    found = list(trade_off.of_data(sweep, table))
+    for number, one in enumerate(found, start=1):
+        suffix = f"_{number}" if len(found) > 1 else ""
+        one.points.to_csv(folder.parent / "tables" / f"front{suffix}.csv", index=False)
         dominated = ", ".join(itertools.compress(one.labels, one.points["is_dominated"])) or "none"
-        alt = f"L1 against agreement and IM1 of {len(one.points)} settings{f' on {one.name}' if one.name else ''}"
+        alt = f"L1 against agreement and IM1 of {len(one.points)} settings{f', {one.name}' if one.name else ''}"
         figure = front.front_figure(one.points, one.labels, _LIGHT, one.real)
-        figures = [_figure(figure, f"{alt}; dominated in L1 and agreement: {dominated}", folder / f"{file}.pdf")]
+        alt = f"{alt}; dominated in L1 and agreement: {dominated}"
+        figures = [_figure(figure, alt, folder / f"front{suffix}.pdf") | {"kind": "front"}]
         if one.sheet:
-            alt = f"The same {len(one.sheet[2])} counterfactuals by {len(one.points)} settings"
+            alt = f"The same {len(one.sheet.columns)} counterfactuals by {len(one.sheet.rows) - 1} settings"
             sheet = charts.mosaic_figure(*one.sheet, "", _LIGHT)
-            figures.append(_figure(sheet, alt, folder / f"{file.replace('front', 'contact_sheet')}.pdf"))
-        yield {"name": one.name, "figures": figures, "table": f"tables/{file}.csv"}
+            figures.append(_figure(sheet, alt, folder / f"contact_sheet{suffix}.pdf") | {"kind": "contact_sheet"})
+        yield {"name": one.name, "figures": figures, "table": f"tables/front{suffix}.csv"}
 
 
 def comparisons(searched: pd.DataFrame, axes: list[str], folder: Path) -> Iterator[dict[str, Any]]:

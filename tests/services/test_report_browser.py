@@ -125,21 +125,21 @@ def test_the_page_of_the_blind_rating_saves_answers_that_the_command_evaluates(b
     page.keyboard.press("7")
     page.keyboard.press("1")
     page.click("#back")
-    page.click("button[data-answer=none]")
+    page.get_by_role("button", name="none").click()
     with page.expect_download() as download:
         page.click("#save")
     download.value.save_as(tmp_path / "answers.csv")
     assert [line.split(",", 1)[1] for line in (tmp_path / "answers.csv").read_text().splitlines()] == [
         "picture,answer",
-        '1,"7"',
-        '2,"none"',
+        "1,7",
+        "2,-1",
     ]
     page.keyboard.press("0")
     page.keyboard.press("0")
     assert page.inner_text("#progress") == "All 4 pictures have an answer." and not page.is_visible("#picture")
     assert said == []
     done = reported.repository.run("pipelines.rating", str(tmp_path / "answers.csv"))
-    assert done.returncode == 0 and "called by their class" in done.stdout, done.stderr
+    assert done.returncode == 0 and "named as their class" in done.stdout, done.stderr
     assert (reported.repository.path / "artifacts/rating.csv").read_text().startswith("source,answers,share,low,high")
     done = reported.repository.run("pipelines.rating", "elsewhere.csv")
     assert done.returncode == 2 and done.stderr.startswith("error: elsewhere.csv: no such file")

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cfx.data import Dataset
 from cfx.errors import InputError
 from pipelines import rating as command
 from pipelines.cells import paths, plan
 from pipelines.config import schema
-from pipelines.reporting import rating
+from pipelines.reporting import rating, tables, trade_off
 from pipelines.stages import report
 from tests.unit.pipelines.test_report import PARAMS, collect, counterfactuals, write_artifacts, write_params, x_of
 
@@ -46,13 +47,13 @@ def test_the_page_shows_every_picture_of_the_key_without_a_label(key: pd.DataFra
     told = re.sub('data:image/png;base64,[^"]*', "", html)
     for word in ("wachter", "nearest_neighbour", *key["cell"].dropna()):
         assert word not in told
-    assert re.findall('data-answer="(.*?)"', html) == ["0", "1", "2", rating.NO_CLASS]
+    assert re.findall('data-answer="(.*?)"', html) == ["0", "1", "2", str(rating.NO_CLASS)]
 
 
 def test_answers_are_compared_with_the_classes(key: pd.DataFrame, monkeypatch, capsys) -> None:
     is_wachter = key["source"] == "wachter"
     right = saved(key, key["class"].where(~is_wachter, rating.NO_CLASS).tolist(), "one.csv")
-    half = saved(key[is_wachter], ["1", "0"], "two.csv")
+    half = saved(key[is_wachter], [1, 0], "two.csv")
     monkeypatch.setattr(sys, "argv", ["rating", str(right), str(half)])
     assert command.main() == 0
     found = pd.read_csv(paths.RATING).set_index("source")
@@ -79,13 +80,34 @@ def test_answers_that_do_not_belong_to_the_report_are_refused(key: pd.DataFrame,
         rating.agreement([path], paths.REPORT)
 
 
-@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "report,picture,answer\n", "\0\xff", None])
+@pytest.mark.parametrize(
+    "content",
+    ["", "a,b\n1,2\n", "report,picture,answer\n", "report,picture,answer\nx,1,2\nx,1,2,3,4\n", "\0\xff", None],
+)
 def test_files_that_are_no_answers_are_refused_in_one_line(key: pd.DataFrame, content: str | None) -> None:
     path = Path("other.csv")
     if content is not None:
         path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(InputError, match=r"^other.csv: "):
+    with pytest.raises(InputError, match=r"^other.csv: ") as refused:
         rating.agreement([path], paths.REPORT)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_of_answers_counts_once(key: pd.DataFrame) -> None:
+    path = saved(key, key["class"].tolist())
+    with pytest.raises(InputError, match="given twice"):
+        rating.agreement([path, path], paths.REPORT)
+
+
+def test_a_table_is_not_rated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = write_artifacts()
+    data = Dataset.load(paths.LATEST.data)
+    flat = (data.x_train.reshape(12, 36), data.y_train, data.x_test.reshape(12, 36), data.y_test)
+    Dataset(*flat).save(paths.LATEST.data)
+    table = tables.of_counterfactuals(cells, pd.read_parquet(paths.TABLE))
+    assert rating.write(cells, table, paths.REPORT) is None
+    assert all(one.sheet is None for one in trade_off.of_data(cells, table))
 
 
 def test_without_a_report_there_is_nothing_to_rate(tmp_path: Path) -> None:

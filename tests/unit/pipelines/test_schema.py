@@ -234,3 +234,11 @@ def test_a_model_to_train_that_is_none_of_those_to_compare_is_refused(tmp_path, 
     schema.PATH.write_text(text.replace("\nseed: 0\n", "\nseed: 5\n"))
     with pytest.raises(InputError, match="do not match any of its variants"):
         schema.read()
+
+
+def test_the_classes_of_fashion_mnist_have_names():
+    fashion = raw() | {"data": {"name": "fashion_mnist", "path": None}}
+    chosen = from_config(fashion, {"target_class": ["bag", "T-shirt/top", "other", 3]})
+    assert chosen.sweep["target_class"] == [8, 0, "other", 3]
+    with pytest.raises(InputError, match="'hat' is not a class of the data; choose one of T-shirt/top, trouser"):
+        from_config(fashion, {"target_class": ["hat"]})
