@@ -82,8 +82,6 @@ def main() -> int:
         if unknown := [name for name in names if name not in available]:
             raise InputError(f"{unknown[0]}: is not an experiment; conf/experiment/ has {', '.join(available)}")
         expected = expectation.read(options.expected)
-        if options.accept:
-            expectation.check_origin(expected, names)
         requests = {name: run.request([f"+experiment={name}", *overrides]) for name in names}
         check(request.params for request in requests.values())
         results = {}

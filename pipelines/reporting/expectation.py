@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ _MANY = 100
 
 
 class _Experiment(Section):
+    made_with: dict[str, dict[str, Any]]
     parameters: dict[str, str]
     made_from: dict[str, str]
     counterfactuals: dict[str, str]
@@ -47,7 +48,6 @@ class _Experiment(Section):
 
 class _Expected(Section):
     tolerances: dict[str, dict[Literal["relative", "absolute"], float]]
-    made_with: dict[str, dict[str, Any]]
     experiments: dict[str, _Experiment]
 
 
@@ -67,6 +67,7 @@ def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], toler
     """The record of an experiment for `accept` and `compare`, with the numbers that have a tolerance."""
     compared = [finding for finding in found if finding.measure in tolerances]
     return {
+        "made_with": made_with(),
         # without the paths of the user's files
         "parameters": {key: str(value) for key, value in content.parameters(chosen).items() if "path" not in key},
         "made_from": {key: value for cell in sweep for key, value in _made_from(cell)},
@@ -80,42 +81,30 @@ def of_experiment(chosen: Params, sweep: list[Cell], found: list[Finding], toler
 
 
 def made_with() -> Json:
-    """The machine, the versions and the code that affects the numbers, shared by all experiments of a run."""
+    """The machine, the versions and the code that affects the numbers."""
     python = platform.python_version()
     return {"machine": provenance.machine(), "versions": {"python": python, **provenance.locked_versions()}} | {
         "code": provenance.code("prepare", "train", "judges", "guides", "explain")
     }
 
 
-def check_origin(expected: Json, accepted: Iterable[str]) -> None:
-    """Raise InputError if the file would then mix experiments from different code, versions or machines."""
-    others = expected["experiments"].keys() - set(accepted)
-    if others and expected["made_with"] != made_with():
-        raise InputError(f"--accept: code, versions or machine differ; also accept {', '.join(sorted(others))}")
-
-
 def accept(path: Path, expected: Json, made: Mapping[str, Json]) -> None:
-    """Replace the expected results of these experiments. Raises InputError as `check_origin` does."""
-    check_origin(expected, made)
+    """Replace the expected results of these experiments."""
     experiments = dict(sorted((expected["experiments"] | dict(made)).items()))
     with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(expected | {"made_with": made_with(), "experiments": experiments}, indent=1) + "\n"
-        )
+        temporary.write_text(json.dumps(expected | {"experiments": experiments}, indent=1) + "\n")
 
 
 def compare(made: Mapping[str, Json], expected: Json) -> pd.DataFrame:
     """One row per difference: experiment, what, expected, made, and whether it counts."""
-    is_here = _place(expected["made_with"]) == _place(made_with())
     rows = []
     for name, then, now in _known(made, expected):
-        rows += [(name, *row) for row in _differences(then, now, expected, is_here)]
+        rows += [(name, *row) for row in _differences(then, now, expected)]
     return pd.DataFrame(rows, columns=["experiment", "what", "expected", "made", "counts"]).astype({"counts": bool})
 
 
 def report(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> bool:
     """Print whether the results are as expected, and the differences with possible causes; returns whether they are."""
-    is_here = _place(expected["made_with"]) == _place(made_with())
     counting = compared[compared["counts"]]
     for name, experiment in made.items():
         if name not in expected["experiments"]:
@@ -123,6 +112,7 @@ def report(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> 
             continue
         wrong = counting[counting["experiment"] == name]
         many = f"{len(experiment['counterfactuals'])} cells, {len(experiment['findings'])} numbers"
+        is_here = _is_same_place(expected["experiments"][name], experiment)
         said = "identical bit for bit" if is_here else "within the tolerances (other machine or versions)"
         console.print(f"{name}: {many}: {f'{len(wrong)} differ' if len(wrong) else said}", markup=False)
         if left_out := measures.left_out(experiment["unchanged"]):
@@ -139,8 +129,14 @@ def report(compared: pd.DataFrame, made: Mapping[str, Json], expected: Json) -> 
 
 def causes(made: Mapping[str, Json], expected: Json) -> Iterator[str]:
     """The differences between the inputs of the expected results and of this run, one line each."""
-    for part, then in expected["made_with"].items():
-        yield from (f"{part}: {line}" for line in provenance.changes(then, made_with()[part]))
+    of_all = (
+        f"{part}: {line}"
+        for _, then, now in _known(made, expected)
+        for part in then["made_with"]
+        for line in provenance.changes(then["made_with"][part], now["made_with"][part])
+    )
+    # experiments usually differ in the same
+    yield from dict.fromkeys(of_all)
     for name, then, now in _known(made, expected):
         for part in ("parameters", "made_from"):
             yield from (f"{name}: {line}" for line in provenance.changes(then[part], now[part]))
@@ -158,7 +154,8 @@ def _known(made: Mapping[str, Json], expected: Json) -> Iterator[tuple[str, Json
             yield name, expected["experiments"][name], now
 
 
-def _differences(then: Json, now: Json, expected: Json, is_here: bool) -> Iterator[tuple[str, Any, Any, bool]]:
+def _differences(then: Json, now: Json, expected: Json) -> Iterator[tuple[str, Any, Any, bool]]:
+    is_here = _is_same_place(then, now)
     for cell in then["counterfactuals"] | now["counterfactuals"]:
         before, after = (one["counterfactuals"].get(cell) for one in (then, now))
         if before != after:
@@ -179,8 +176,9 @@ def _is_near(before: float | None, after: float | None, tolerance: Mapping[str, 
     return abs(after - before) <= room * max(1, math.sqrt(_MANY / size))
 
 
-def _place(made: Json) -> tuple[Any, Any]:
-    return made.get("machine"), made.get("versions")
+def _is_same_place(then: Json, now: Json) -> bool:
+    """Whether two results are from the same machine and the same versions."""
+    return all(then["made_with"].get(part) == now["made_with"].get(part) for part in ("machine", "versions"))
 
 
 def _made_from(cell: Cell) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from cfx.errors import InputError
 from pipelines.reporting import expectation
 
 MADE = {
+    "made_with": expectation.made_with(),
     "parameters": {"seed": "0"},
     "made_from": {"data": "d", "model": "m", "judges": "j"},
     "counterfactuals": {"target_class=1": "abc"},
@@ -22,8 +23,7 @@ TOLERANCES = {"l1": {"relative": 0.2}}
 def expected(**changes):
     return {
         "tolerances": TOLERANCES,
-        "made_with": expectation.made_with() | changes,
-        "experiments": {"one": copy.deepcopy(MADE)},
+        "experiments": {"one": copy.deepcopy(MADE) | {"made_with": MADE["made_with"] | changes}},
     }
 
 
@@ -88,9 +88,10 @@ def test_a_cell_that_is_gone_or_new_counts_everywhere():
         ("code", "cfx/wachter.py", "code: cfx/wachter.py: 1000 became"),
     ],
 )
-def test_what_all_experiments_share_is_named_where_it_differs(part, key, line):
-    with_another = expectation.made_with()[part] | {key: 1000}
-    (named,) = expectation.causes({"one": MADE}, expected(**{part: with_another}))
+def test_what_experiments_were_made_with_is_named_once_where_it_differs(part, key, line):
+    of = expected(**{part: MADE["made_with"][part] | {key: 1000}})
+    of["experiments"]["two"] = of["experiments"]["one"]
+    (named,) = expectation.causes({"one": MADE, "two": MADE}, of)
     assert named.startswith(line)
 
 
@@ -100,18 +101,18 @@ def test_a_parameter_and_the_data_are_named_where_they_differ():
     assert named == ["one: seed: 0 became 1", "one: data: d became e"]
 
 
-def test_accepting_keeps_the_tolerances_and_what_has_the_same_origin(tmp_path):
+def test_accepting_keeps_the_tolerances_and_the_other_experiments(tmp_path):
     path = tmp_path / "expected.json"
-    expectation.accept(path, expected(), {"two": MADE})
+    expectation.accept(path, expected(machine={"processor": "another"}), {"two": MADE})
     kept = expectation.read(path)
     assert kept["tolerances"] == TOLERANCES and list(kept["experiments"]) == ["one", "two"]
-    with pytest.raises(InputError, match="also accept one"):
-        expectation.accept(path, expected(code={}), {"two": MADE})
-    expectation.accept(path, expected(code={}), {"one": MADE})
-    assert expectation.read(path)["made_with"] == json.loads(json.dumps(expectation.made_with()))
+    # each says what it was made with, so only the new one is compared bit for bit
+    one, two = (changed("counterfactuals", **{"target_class=1": "abd"}) for _ in range(2))
+    compared = expectation.compare({"one": one, "two": two}, kept)
+    assert compared[compared["counts"]]["experiment"].tolist() == ["two"]
 
 
-INCOMPLETE = '{"tolerances": {}, "made_with": {}, "experiments": {"one": {}}}'
+INCOMPLETE = '{"tolerances": {}, "experiments": {"one": {}}}'
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "not JSON", INCOMPLETE, INCOMPLETE.replace("{}}", "null}")])
