@@ -7,8 +7,8 @@ Hvilshoj, Iosifidis and Assent 2021, "On quantitative evaluations of counterfact
 MNIST counterfactuals of three methods (GB, GL, GEN), the autoencoders of IM1 and IM2, and all results. IM1 and IM2 are
 computed by `cfx.metrics` from these arrays and autoencoders. The weights of the published oracle, independent.h5, are
 not in the repository. Two classifiers take its place, both trained here on MNIST: the first judge of this project, and
-the reference CNN, which has the architecture that the published configuration names (vanlooveren2019). An oracle with
-the architecture of the explained classifier agrees with gradient-based counterfactuals far more often than others do.
+the reference CNN, which has the architecture that the published configuration names (vanlooveren2019). On
+gradient-based counterfactuals, an oracle with the architecture of the explained classifier agrees far more often.
 """
 
 import argparse

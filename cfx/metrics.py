@@ -70,7 +70,7 @@ def im2(x: np.ndarray, by_cf_class: np.ndarray, by_all_classes: np.ndarray) -> n
 
 
 def components(x: np.ndarray, instances: np.ndarray) -> np.ndarray:
-    """The number of connected regions of the changed pixels, (n,) float64: few for strokes, many for dust.
+    """The number of connected regions of the changed pixels, (n,) float64: few for strokes, many for scattered pixels.
 
     x, instances: (n, height, width, channels). A pixel has changed if one of its channels moved by more than 1e-3, and
     it is connected to its eight neighbours. Features of other shapes have no neighbours: NaN.
@@ -109,7 +109,7 @@ def noise_stability(x: np.ndarray, classes: np.ndarray, classifier: Model) -> np
 def seed_stability(x: np.ndarray, classes: np.ndarray, replicas: Sequence[Model]) -> np.ndarray:
     """The share of retrained classifiers that assign each input to its class, (n,) in [0, 1]; NaN without any.
 
-    A counterfactual that holds for one training of a classifier only says little about the data: see Pawelczyk,
+    A counterfactual that holds for only one training run says little about the data: see Pawelczyk,
     Broelemann and Kasneci 2020, arXiv:2006.13132. x: (n, *shape); classes: (n,) int; replicas: each returns scores
     (n, classes).
     """

@@ -136,10 +136,12 @@ def test_the_page_of_the_blind_rating_saves_answers_that_the_command_evaluates(b
     ]
     page.keyboard.press("0")
     page.keyboard.press("0")
-    assert page.inner_text("#progress") == "All 4 pictures have an answer." and not page.is_visible("#picture")
+    assert page.inner_text(
+        "#progress"
+    ) == "You have answered all 4 pictures. Save the answers." and not page.is_visible("#picture")
     assert said == []
     done = reported.repository.run("pipelines.rating", str(tmp_path / "answers.csv"))
-    assert done.returncode == 0 and "named as their class" in done.stdout, done.stderr
+    assert done.returncode == 0 and "95 % interval" in done.stdout, done.stderr
     assert (reported.repository.path / "artifacts/rating.csv").read_text().startswith("source,answers,share,low,high")
     done = reported.repository.run("pipelines.rating", "elsewhere.csv")
     assert done.returncode == 2 and done.stderr.startswith("error: elsewhere.csv: no such file")
