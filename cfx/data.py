@@ -242,7 +242,7 @@ def _download(name: str) -> dict[str, np.ndarray]:
     try:
         (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
     except Exception as error:  # keras raises Exception for any failed download
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"data={name}: the data set could not be downloaded ({reason}); use data=mnist_5k, which needs no network, "
             f"or give the file as data.path=... or {name.upper()}_NPZ"

@@ -39,7 +39,7 @@ class Trained:
     data = _File("data_folder", "data.npz")
     data_card = _File("data_folder", "data.json")  # the description of the data set
     model = _File("model_folder", "model.keras")
-    replicas = _File("model_folder", "replicas")  # a folder: classifiers that differ from the model only in their seed
+    replicas = _File("model_folder", "replicas")  # a folder of classifiers that differ only in their seed
     metrics = _File("model_folder", "metrics.json")  # the accuracy and loss on the test split
     history = _File("model_folder", "history.csv")  # the training, one row per epoch
     confusion = _File("model_folder", "confusion.csv")  # the actual and predicted class of each test instance

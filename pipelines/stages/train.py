@@ -46,13 +46,17 @@ def make(params: Upstream, trained: Trained) -> None:
         folder.mkdir()
         # a user's classifier is not trained here, so it has none
         count = 0 if isinstance(params.model, KerasFile) else params.training.replicas
+        if count < params.training.replicas:
+            console.print("train: no replicas of a model that is not trained here; seed_stability will be empty")
         for number in range(1, count + 1):
             replica, steps = train(params, dataset, (params.seed + number) % 2**32, f"replica {number}")
             replica.save(folder / f"{number:03}.keras")
             accuracies.append(float(steps["test_accuracy"].iloc[-1]))
+        # always a file, because DVC warns of an empty folder
+        (folder / "metrics.json").write_text(json.dumps({"test_accuracy": accuracies}) + "\n")
     probabilities = predict(model, dataset)
     measured = metrics(probabilities, dataset.y_test)
-    if accuracies:
+    if count:
         measured["replicas_test_accuracy"] = float(np.mean(accuracies))
     with replacing(trained.metrics) as temporary:
         temporary.write_text(json.dumps(measured, indent=2) + "\n")

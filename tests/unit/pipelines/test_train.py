@@ -1,5 +1,7 @@
 """What the stage `train` makes of a classifier of the user's own."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -73,11 +75,12 @@ def test_replicas_are_the_classifiers_of_the_next_seeds(tmp_path, monkeypatch):
     def weights(replicas: int, **section) -> tuple[list, list]:
         schema.write(from_config(raw(training={"replicas": replicas}, **section), {}))
         train.make(schema.read(), paths.LATEST)
-        loaded = [keras.saving.load_model(path) for path in sorted(paths.LATEST.replicas.iterdir())]
+        loaded = [keras.saving.load_model(path) for path in sorted(paths.LATEST.replicas.glob("*.keras"))]
         return keras.saving.load_model(paths.LATEST.model).get_weights(), [one.get_weights() for one in loaded]
 
     first, replicas = weights(2)
     second, none = weights(0, seed=1)
     assert len(replicas) == 2 and none == []
+    assert "replicas_test_accuracy" not in json.loads(paths.LATEST.metrics.read_text())
     np.testing.assert_equal(replicas[0], second)
     assert not np.array_equal(first[0], second[0]) and not np.array_equal(replicas[0][0], replicas[1][0])
