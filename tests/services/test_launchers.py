@@ -315,12 +315,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def only_job(slurm: Callable[..., str], *nodes: str) -> str:
     """The one job that runs, on a node or anywhere, when the others have ended."""
     where = [f"--nodelist={node}" for node in nodes]
+    running: list[str] = []
 
-    def jobs() -> list[str]:
-        return slurm("squeue", "--noheader", "--states=RUNNING", "--format=%A", *where).split()
+    def is_alone() -> bool:
+        running[:] = slurm("squeue", "--noheader", "--states=RUNNING", "--format=%A", *where).split()
+        return len(running) == 1
 
-    wait_for(lambda: len(jobs()) == 1)
-    return jobs()[0]
+    wait_for(is_alone)
+    return running[0]
 
 
 def kill_node(node: str, slurm: Callable[..., str]) -> None:
