@@ -59,7 +59,7 @@ def render(shown: list[tuple[int, Cell]], table: pd.DataFrame, folder: Path) -> 
     x_test = {path: test_split(path) for path in {cell.trained.data for _, cell in shown}}
     rendered: dict[tuple[int, str], dict[str, Any]] = {}
     for cell in {cell.id: cell for _, cell in shown}.values():
-        result, rows = _result(cell), tables.named([cell], table[table["cell"] == cell.id])
+        result, rows = _result(cell.id), tables.named([cell], table[table["cell"] == cell.id])
         for i in [i for i, shown_cell in shown if shown_cell is cell]:
             instance = x_test[cell.trained.data][cell.instances[i]]
             rendered[i, cell.id] = _counterfactual(cell, result, rows.iloc[i], i, instance, folder)
@@ -117,7 +117,7 @@ def _nearest(found: pd.DataFrame) -> dict[tuple[int, str], np.ndarray]:
 
 def counterfactuals(cell: str, instances: Iterable[int]) -> np.ndarray:
     """The counterfactuals (n, *shape) of these instances in the cell with this ID."""
-    result = Result.load(paths.RESULTS / f"{cell}.npz")
+    result = _result(cell)
     position = {instance: i for i, instance in enumerate(result.instance.tolist())}
     return result.x[[position[instance] for instance in instances]]
 
@@ -186,8 +186,8 @@ def test_split(path: Path) -> np.ndarray:
     return data.read_npz(path, ("x_test",))["x_test"]
 
 
-def _result(cell: Cell) -> Result:
-    return Result.load(paths.RESULTS / f"{cell.id}.npz")
+def _result(cell: str) -> Result:
+    return Result.load(paths.RESULTS / f"{cell}.npz")
 
 
 def embedded(image: Image.Image, side: int) -> str:

@@ -120,7 +120,7 @@ def _answers(file: Path, report: str, pictures: Iterable[int]) -> pd.DataFrame:
     if not len(answers):
         raise InputError(f"{file}: has no answers; name at least one picture")
     if (answers["report"] != report).any():
-        raise InputError(f"{file}: answers another report; run `dvc checkout` or the sweep that it belongs to")
+        raise InputError(f"{file}: answers another report; run the sweep that it belongs to again")
     if unknown := sorted(set(map(str, answers["picture"])) - set(map(str, pictures))):
         raise InputError(f"{file}: the report has no picture {unknown[0]}; save the answers in {PAGE}")
     if len(repeated := answers["picture"][answers["picture"].duplicated()]):

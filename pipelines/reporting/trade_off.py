@@ -19,6 +19,8 @@ from pipelines.reporting import gallery, tables
 
 # The maximum numbers of settings and of counterfactuals in a contact sheet, which is hard to read with more.
 _ROWS, _COLUMNS = 19, 10
+# What distinguishes the counterfactuals of a setting.
+_PAIR = ["instance", "target_class"]
 
 
 class Sheet(NamedTuple):
@@ -89,25 +91,21 @@ def _real(cells: list[Cell]) -> dict[str, float]:
 
 
 def _sheet(cells: list[Cell], rows: pd.DataFrame, by: list[str]) -> Sheet | None:
-    """One column for each original class, each with a target class that most settings found.
-
-    The classes are those that the first classifier predicts.
-    """
+    """One column for each original class, each with a target class that most settings found."""
     x_test = gallery.test_split(cells[0].trained.data)
     if x_test.ndim != 4:
         return None
     limits = cells[0].method.feature_range
-    pair = ["instance", "target_class"]
-    chosen = _pairs(rows, rows[rows["cell"].isin([cell.id for cell in cells if cell.trained == cells[0].trained])])
+    chosen = _pairs(rows)
     names = ["original"]
     tiles: list[list[Image.Image | None]] = [[figures.input_image(x_test[i], limits) for i in chosen["instance"]]]
     for _, group in list(rows.groupby(by, sort=False, dropna=False))[:_ROWS]:
-        found = group[group["found"]].merge(chosen[pair])
+        found = group[group["found"]].merge(chosen[_PAIR])
         images: dict[tuple[Any, ...], np.ndarray] = {}
         for cell, of_cell in found.groupby("cell"):
-            keys = of_cell[pair].itertuples(index=False, name=None)
+            keys = of_cell[_PAIR].itertuples(index=False, name=None)
             images |= zip(keys, gallery.counterfactuals(str(cell), of_cell["instance"]), strict=True)
-        shown = [images.get(key) for key in chosen[pair].itertuples(index=False, name=None)]
+        shown = [images.get(key) for key in chosen[_PAIR].itertuples(index=False, name=None)]
         tiles.append([None if x is None else figures.input_image(x, limits) for x in shown])
         names.append(label(group.iloc[0].to_dict(), by))
     classes = chosen[["original_class", "target_class"]].itertuples(index=False, name=None)
@@ -115,13 +113,13 @@ def _sheet(cells: list[Cell], rows: pd.DataFrame, by: list[str]) -> Sheet | None
     return Sheet(tiles, names, [" \N{RIGHTWARDS ARROW} ".join(both) for both in shown_names])
 
 
-def _pairs(rows: pd.DataFrame, of_first: pd.DataFrame) -> pd.DataFrame:
+def _pairs(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns of the sheet: instance, target class and original class, sorted by the last.
 
-    rows: those of all settings; of_first: those of the first classifier, which gives the original classes.
+    If several classifiers predict different original classes, the first one counts.
     """
-    found = rows[rows["found"]].groupby(["instance", "target_class"]).size().rename("times").reset_index()
-    counted = of_first[["instance", "target_class", "original_class"]].drop_duplicates().merge(found)
+    times = rows[rows["found"]].groupby(_PAIR).size().rename("times").reset_index()
+    counted = rows.drop_duplicates(_PAIR)[[*_PAIR, "original_class"]].merge(times)
     shuffled = counted.iloc[np.random.default_rng(0).permutation(len(counted))]
     first = shuffled.sort_values("times", ascending=False, kind="stable").drop_duplicates("original_class")
     return first.sort_values("original_class").head(_COLUMNS)

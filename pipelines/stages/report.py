@@ -61,9 +61,12 @@ def main() -> None:
             kind.mkdir(parents=True)
         tables.write(folder / "tables", sweep, of_cells, table, of_methods)
         searched = tables.named(sweep, tables.of_searched(sweep, of_cells, table))
+        if rated := rating.write(sweep, table, folder):
+            (folder / rating.PAGE).write_text(render("rating.html.j2", **rated), encoding="utf-8")
         content = {
             "run": run_details(params, sweep),
             "runs": run_links(),
+            "is_rated": rated is not None,
             "classifiers": [classifier(one, upstream) for one, upstream in trained.items()],
             "training": training(next(iter(trained)), figures),
             "headline": headline(of_cells, table),
@@ -79,10 +82,6 @@ def main() -> None:
             "anchors": {(cell.id, cell.instances[i]): gallery.anchor(cell, cell.instances[i]) for i, cell in shown},
             "gallery": gallery.render(shown, table, folder / "pictures"),
         }
-        rated = rating.write(sweep, table, folder)
-        if rated:
-            (folder / "rating.html").write_text(render("rating.html.j2", **rated), encoding="utf-8")
-        content["is_rated"] = rated is not None
         files = sorted(path for kind in ("figures", "plots", "tables") for path in (folder / kind).iterdir())
         content["files"] = [str(path.relative_to(folder)) for path in files]
         (folder / "index.html").write_text(render("page.html.j2", **content), encoding="utf-8")

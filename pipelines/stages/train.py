@@ -41,22 +41,12 @@ def make(params: Upstream, trained: Trained) -> None:
         else:
             model, history = train(params, dataset, params.seed, "training")
             model.save(temporary)
-    accuracies = []
     with replacing(trained.replicas) as folder:
         folder.mkdir()
-        # a user's classifier is not trained here, so it has none
-        count = 0 if isinstance(params.model, KerasFile) else params.training.replicas
-        if count < params.training.replicas:
-            console.print("train: no replicas of a model that is not trained here; seed_stability will be empty")
-        for number in range(1, count + 1):
-            replica, steps = train(params, dataset, (params.seed + number) % 2**32, f"replica {number}")
-            replica.save(folder / f"{number:03}.keras")
-            accuracies.append(float(steps["test_accuracy"].iloc[-1]))
-        # always a file, because DVC warns of an empty folder
-        (folder / "metrics.json").write_text(json.dumps({"test_accuracy": accuracies}) + "\n")
+        accuracies = train_replicas(params, dataset, folder)
     probabilities = predict(model, dataset)
     measured = metrics(probabilities, dataset.y_test)
-    if count:
+    if accuracies:
         measured["replicas_test_accuracy"] = float(np.mean(accuracies))
     with replacing(trained.metrics) as temporary:
         temporary.write_text(json.dumps(measured, indent=2) + "\n")
@@ -107,6 +97,22 @@ def train(params: Upstream, dataset: Dataset, seed: int, what: str) -> tuple[ker
             seed=seed,
             progress=report,
         )
+
+
+def train_replicas(params: Upstream, dataset: Dataset, folder: Path) -> list[float]:
+    """Train and save the classifiers of the next seeds; returns their test accuracies."""
+    count = params.training.replicas
+    if count and isinstance(params.model, KerasFile):
+        console.print("train: no replicas of a model that is not trained here; seed_stability will be empty")
+        count = 0
+    accuracies = []
+    for number in range(1, count + 1):
+        replica, history = train(params, dataset, (params.seed + number) % 2**32, f"replica {number}")
+        replica.save(folder / f"{number:03}.keras")
+        accuracies.append(float(history["test_accuracy"].iloc[-1]))
+    # always a file, because DVC warns of an empty folder
+    (folder / "metrics.json").write_text(json.dumps({"test_accuracy": accuracies}) + "\n")
+    return accuracies
 
 
 def predict(model: keras.Model, dataset: Dataset) -> np.ndarray:

@@ -136,9 +136,8 @@ def test_the_page_of_the_blind_rating_saves_answers_that_the_command_evaluates(b
     ]
     page.keyboard.press("0")
     page.keyboard.press("0")
-    assert page.inner_text(
-        "#progress"
-    ) == "You have answered all 4 pictures. Save the answers." and not page.is_visible("#picture")
+    assert page.inner_text("#progress") == "You have answered all 4 pictures. Save the answers."
+    assert not page.is_visible("#picture")
     assert said == []
     done = reported.repository.run("pipelines.rating", str(tmp_path / "answers.csv"))
     assert done.returncode == 0 and "95 % interval" in done.stdout, done.stderr

@@ -85,7 +85,10 @@ def test_a_config_file_that_is_no_yaml_is_told_in_a_line(tmp_path, text):
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("model=keas", "model=keas: unknown option; choose one of cnn, keras (did you mean keras?)"),
+        (
+            "data=mnsit",
+            "data=mnsit: unknown option; choose one of fashion_mnist, mnist, mnist_5k, npz (did you mean mnist?)",
+        ),
         ("tracking=file", "tracking=file: unknown option; choose one of server, sqlite"),
         ("search.method=segment", "search.method=segment: is chosen by the config group search; write search=segment"),
         ("~search", "~search: a config group cannot be removed; choose one of its options with search=..."),

@@ -312,6 +312,14 @@ def test_the_contact_sheet_has_the_same_counterfactuals_by_every_setting(sweep: 
     assert tiles[2][0] == tiles[1][0] and tiles[2][1] is None
 
 
+def test_the_contact_sheet_does_without_a_classifier_whose_cells_all_failed(sweep: list[plan.Cell]) -> None:
+    cells = of_methods(unchanged=False)
+    first = replace(cells[0], trained=replace(cells[0].trained, model_folder=Path("failed")))
+    table = tables.of_counterfactuals(cells, pd.read_parquet(paths.TABLE))
+    [alone], [after] = (list(trade_off.of_data(given, table)) for given in (cells, [replace(first, id="none"), *cells]))
+    assert after.sheet == alone.sheet and len(after.sheet.columns) == 2
+
+
 def test_the_measure_of_replicas_is_a_column_where_there_are_any(sweep: list[plan.Cell]) -> None:
     paths.LATEST.metrics.write_text(
         json.dumps({"test_accuracy": 0.9375, "test_loss": 0.25, "replicas_test_accuracy": 0.876})

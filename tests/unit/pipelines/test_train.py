@@ -23,13 +23,13 @@ def repository(tmp_path, monkeypatch):
     Dataset(x, (x[:, 0] > 0).astype(int), x, (x[:, 0] > 0).astype(int)).save(paths.LATEST.data)
 
 
-def trained(threshold: float, **section) -> None:
+def trained(threshold: float, replicas: int = 0, **section) -> None:
     """Run the stage for a model that takes a table of one feature, and says 1 above the threshold."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "sigmoid")])
     model.set_weights([np.array([[50.0]]), np.array([-50.0 * threshold])])
     model.save("mine.keras")
     given = {"name": "keras", "path": "mine.keras", "sha256": None, "module_sha256": None, "safe_mode": True}
-    schema.write(from_config(raw() | {"model": given | section}, {}))
+    schema.write(from_config(raw(training={"replicas": replicas}) | {"model": given | section}, {}))
     train.make(schema.read(), paths.LATEST)
 
 
@@ -84,3 +84,11 @@ def test_replicas_are_the_classifiers_of_the_next_seeds(tmp_path, monkeypatch):
     assert "replicas_test_accuracy" not in json.loads(paths.LATEST.metrics.read_text())
     np.testing.assert_equal(replicas[0], second)
     assert not np.array_equal(first[0], second[0]) and not np.array_equal(replicas[0][0], replicas[1][0])
+
+
+def test_a_model_that_is_not_trained_here_has_no_replicas_and_is_told_so(repository, capsys):
+    trained(0.0, replicas=2, bounds=[-0.5, 0.5])
+    assert "no replicas of a model that is not trained here" in capsys.readouterr().out
+    assert [path.name for path in paths.LATEST.replicas.iterdir()] == ["metrics.json"]
+    trained(0.0, bounds=[-0.5, 0.5])
+    assert "replicas" not in capsys.readouterr().out
