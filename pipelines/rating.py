@@ -2,7 +2,8 @@
 
 artifacts/report/rating.html shows real instances and counterfactuals without labels, and saves a person's answers as a
 CSV file. This command prints, for the real instances and for each method, the share of the answers that name the class
-of the picture, with its 95 % Wilson interval, and writes it to artifacts/rating.csv.
+of the picture, with its 95 % Wilson interval, and the share of the answers "none", and writes them to
+artifacts/rating.csv.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ def main() -> int:
         with replacing(paths.RATING) as temporary:
             found.to_csv(temporary, index=False)
         table = Table(box=rich.box.SIMPLE, padding=0)
-        for head in ("pictures", "answers", "correct", "95 % interval"):
+        for head in ("pictures", "answers", "correct", "95 % interval", "none"):
             table.add_column(head)
         for row in found.to_dict("records"):
             interval = f"{row['low']:.1%} to {row['high']:.1%}"
             # not as markup, because a setting may contain brackets
-            table.add_row(*map(Text, (row["source"], str(row["answers"]), f"{row['share']:.1%}", interval)))
+            shown = row["source"], str(row["answers"]), f"{row['share']:.1%}", interval, f"{row['none']:.1%}"
+            table.add_row(*map(Text, shown))
         console.print(table)
     return 0
 

@@ -86,8 +86,9 @@ def digest(key: Path) -> str:
 def agreement(files: list[Path], report: Path) -> pd.DataFrame:
     """The share of the answers that name the class of the picture, one row for each source.
 
-    files: CSV files that the page saved, one for each person. Returns the columns source, answers, share, low and high.
-    The last two are the 95 % Wilson interval, which treats the answers of several people to one picture as independent.
+    files: CSV files that the page saved, one for each person. Returns the columns source, answers, share, low, high and
+    none: low and high are the 95 % Wilson interval of the share, which treats the answers of several people to one
+    picture as independent, and none is the share of the answers "none", which count as wrong.
     Raises InputError if a file does not contain answers to this report.
     """
     path = report / "tables" / KEY
@@ -101,7 +102,9 @@ def agreement(files: list[Path], report: Path) -> pd.DataFrame:
     is_named = known["class"].astype(str) == answers["answer"]
     named = is_named.groupby(known["source"], sort=False).agg(["sum", "size"])
     low, high = wilson_interval(named["sum"], named["size"])
-    found = pd.DataFrame({"answers": named["size"], "share": named["sum"] / named["size"], "low": low, "high": high})
+    none = (answers["answer"] == str(NO_CLASS)).groupby(known["source"], sort=False).mean()
+    share = named["sum"] / named["size"]
+    found = pd.DataFrame({"answers": named["size"], "share": share, "low": low, "high": high, "none": none})
     found = found.reset_index(names="source")
     return found.sort_values("share", ascending=False, kind="stable", ignore_index=True)
 

@@ -59,6 +59,7 @@ def test_answers_are_compared_with_the_classes(key: pd.DataFrame, monkeypatch, c
     found = pd.read_csv(paths.RATING).set_index("source")
     assert found["answers"].to_dict() == {rating.REAL: 2, "nearest_neighbour": 2, "wachter": 4}
     assert found["share"].to_dict() == {rating.REAL: 1, "nearest_neighbour": 1, "wachter": 0.25}
+    assert found["none"].to_dict() == {rating.REAL: 0, "nearest_neighbour": 0, "wachter": 0.5}
     # Wilson's interval of 1 of 4, computed by hand
     assert found.loc["wachter", ["low", "high"]].tolist() == pytest.approx([0.0456, 0.6994], abs=1e-4)
     assert "25.0%" in capsys.readouterr().out
