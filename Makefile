@@ -4,16 +4,17 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 ENV := .venv/.complete
 SERVICES_ENV := .venv/.services
+DOCS_ENV := .venv-docs/.complete
 # the extras for other launchers, a tracking server, and the tests with real services
 SERVICES := joblib ray slurm server services
 # the tests with Slurm and Ray
 ENGINES := $(addprefix tests/services/test_,launchers.py services.py other_environment.py)
-COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
+COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
   --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .PHONY: help environment run test test-slow test-services test-engines test-others services services-stop check paper \
-  atlas bench lock clean
+  atlas bench docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,12 +59,17 @@ atlas: $(ENV)  ## the same for every MNIST test image and every other class
 bench: $(ENV)  ## compare the methods and the peer on the same instances
 	$(BIN)/python -m benchmarks.run
 
-lock: $(ENV)  ## update the lock files to the newest versions that pyproject.toml allows
-	$(COMPILE) --extra dev --output-file requirements.lock
-	$(COMPILE) $(addprefix --extra ,$(SERVICES)) --constraints requirements.lock --output-file requirements-services.lock
+docs: $(DOCS_ENV)  ## build the documentation into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
-clean:  ## remove the environment, but not the results
-	rm -rf .venv .venv-peer
+lock: $(ENV)  ## update the lock files to the newest versions that pyproject.toml allows
+	$(COMPILE) pyproject.toml --extra dev --output-file requirements.lock
+	$(COMPILE) pyproject.toml $(addprefix --extra ,$(SERVICES)) --constraints requirements.lock \
+	  --output-file requirements-services.lock
+	$(COMPILE) --group docs --output-file requirements-docs.lock
+
+clean:  ## remove the environments, but not the results
+	rm -rf .venv .venv-peer .venv-docs site
 
 # exact versions, verified by hash; compiled bytecode halves the import time of TensorFlow
 $(ENV): requirements.lock
@@ -77,4 +83,10 @@ $(ENV): requirements.lock
 # adds the packages of the services to the environment
 $(SERVICES_ENV): requirements-services.lock $(ENV)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements-services.lock
+	@touch $@
+
+# the site needs no package of the library, because its pages come from the source text
+$(DOCS_ENV): requirements-docs.lock
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
 	@touch $@

@@ -57,8 +57,9 @@ class Recipe(NamedTuple):
 
 @pytest.fixture(scope="module")
 def recipe(repository):
-    """The sweep of the README's recipe: the arguments, and the process that ran them."""
-    source = re.search(r"```python\n# my_method\.py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """The sweep of the page on a method of one's own: the arguments, and the process that ran them."""
+    page = (ROOT / "docs/how-to/own-method.md").read_text()
+    source = re.search(r"```python\n# my_method\.py\n(.*?)```", page, re.DOTALL)
     (repository.path / "my_method.py").write_text(source[1])
     arguments = ("-m", "search=wachter,primal_dual,own", "search.module=my_method.py", "search.size=0.02,0.05")
     done = repository.run("pipelines.run", *arguments, TARGET, *SMALL)
@@ -66,7 +67,7 @@ def recipe(repository):
     return Recipe(arguments, repository.table(), (repository.path / "artifacts/report/index.html").read_text())
 
 
-def test_the_recipe_of_the_readme_gives_one_sweep_of_three_methods(repository, recipe):
+def test_the_recipe_of_the_page_gives_one_sweep_of_three_methods(repository, recipe):
     assert recipe.table["method"].tolist() == ["wachter", "primal_dual", "my_method", "my_method"]
     assert recipe.table["found"].all() and (recipe.table["probability"] >= 0.99).all()
     has_none = recipe.table[["lam_init", "learning_rate"]].isna().any(axis=1)
