@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cfx import data, judges, metrics, models
+from cfx import architectures, data, judges, metrics, models
 
 METHODS = ("GB", "GL", "GEN")
 _ROWS = 500
@@ -95,7 +95,7 @@ def _autoencoders(folder: Path) -> list:
 def _oracles(mnist: data.Dataset) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Functions from inputs to the predicted classes."""
     committee = judges.committee(mnist, steps=2000, seed=1)
-    build = partial(models.cnn, mnist.input_shape, mnist.classes)
+    build = partial(architectures.cnn, mnist.input_shape, mnist.classes)
     cnn, _ = models.train(build, mnist, epochs=3, batch_size=64, learning_rate=0.001, seed=1)
     return {
         "oracle: first judge": lambda x: committee.predict(x, batch_size=_ROWS, verbose=0)[:, 0].argmax(axis=1),

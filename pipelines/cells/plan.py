@@ -22,7 +22,8 @@ from cfx.method import Method
 from pipelines.cells import identity, paths, variants
 from pipelines.cells.paths import Trained, class_name
 from pipelines.config import schema, searches
-from pipelines.config.schema import Instances, Params, Variant
+from pipelines.config.schema import Params, Variant
+from pipelines.config.sections import Instances
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from cfx.files import replacing
 from pipelines.cells import paths
 from pipelines.cells.paths import Trained
 from pipelines.config import schema
-from pipelines.config.schema import FashionMnist, Mnist, Mnist5k, Npz, Upstream
+from pipelines.config.schema import Upstream
+from pipelines.config.sections import FashionMnist, Mnist, Mnist5k, Npz
 from pipelines.terminal import console, user_errors
 
 
