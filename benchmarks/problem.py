@@ -60,9 +60,9 @@ def use_threads(threads: int) -> None:
 
 
 def _load(weights, mnist, first, count):
-    from cfx import architectures, data, models
+    from cfx import architectures, datasets, models
 
-    dataset = data.mnist(mnist) if mnist else data.mnist_5k(seed=0)
+    dataset = datasets.mnist(mnist) if mnist else datasets.mnist_5k(seed=0)
     if weights:
         with np.load(weights, allow_pickle=False) as file:
             model = reference_cnn([file[name] for name in file.files])

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cfx import architectures, data, judges, metrics, models
+from cfx import architectures, data, datasets, judges, metrics, models
 
 METHODS = ("GB", "GL", "GEN")
 _ROWS = 500
@@ -39,7 +39,7 @@ def main() -> None:
         name: {one["method"]: one["scores"] for one in scores} for name, scores in json.loads(path.read_text()).items()
     }
     autoencoders = _autoencoders(arguments.repository / "ckpts" / "mnist" / "aes")
-    oracles = _oracles(data.mnist(arguments.mnist))
+    oracles = _oracles(datasets.mnist(arguments.mnist))
     rows = []
     for method in METHODS:
         x, original, target = _counterfactuals(arguments.repository / "data" / method / "mnist.npz")

