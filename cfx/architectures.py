@@ -25,6 +25,7 @@ def cnn(
     dropout: float = 0.3,
     hidden: int = 256,
     hidden_dropout: float = 0.5,
+    name: str = "cnn",
 ) -> keras.Model:
     """Build the CNN of the reference example, untrained.
 
@@ -34,8 +35,8 @@ def cnn(
     import keras
     from keras import layers
 
-    _check_image(input_shape, 2 ** len(filters), "cnn")
-    model = keras.Sequential([keras.Input(input_shape, name="image")], name="cnn")
+    _check_image(input_shape, 2 ** len(filters), name)
+    model = keras.Sequential([keras.Input(input_shape, name="image")], name=name)
     for i, channels in enumerate(filters, start=1):
         model.add(layers.Conv2D(channels, kernel_size, padding="same", activation="relu", name=f"convolution_{i}"))
         model.add(layers.MaxPooling2D(2, name=f"pooling_{i}"))
@@ -100,7 +101,7 @@ def robust(
     hyperparameters: those of `cnn`. Metrics of the training split are those of the adversarial examples.
     Source: Madry et al. 2018, arXiv:1706.06083; with one step, Wong, Rice and Kolter 2020, arXiv:2001.03994.
     """
-    model = cnn(input_shape, classes, **hyperparameters)
+    model = cnn(input_shape, classes, **hyperparameters, name="robust")
     plain_step = model.train_step
 
     def train_step(data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:

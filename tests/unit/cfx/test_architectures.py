@@ -36,7 +36,7 @@ def test_the_cnn_is_the_one_of_the_reference_example():
 def test_a_classifier_gives_a_probability_for_each_class_or_says_that_it_needs_images(name, shape):
     build = partial(getattr(architectures, name), shape, 3, **SMALL[name])
     if len(shape) == 1 and name != "mlp":
-        with pytest.raises(InputError, match=r"needs images .* not \(6,\); use model=mlp") as raised:
+        with pytest.raises(InputError, match=rf"^model={name}: needs images .* not \(6,\); use model=mlp") as raised:
             build()
         assert "\n" not in str(raised.value)
         return
