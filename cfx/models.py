@@ -1,4 +1,4 @@
-"""Build, train and load the classifiers to explain. Keras is imported only by the functions that need it."""
+"""Train and load the classifiers to explain. Keras is imported only by the functions that need it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 import types
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,41 +23,6 @@ if TYPE_CHECKING:
 
 # The member of a .keras file with the Python module of its custom classes; an addition of this project.
 MODULE = "module.py"
-
-
-def cnn(
-    input_shape: tuple[int, ...],
-    classes: int,
-    *,
-    filters: Sequence[int] = (64, 32),
-    kernel_size: int = 2,
-    dropout: float = 0.3,
-    hidden: int = 256,
-    hidden_dropout: float = 0.5,
-) -> keras.Model:
-    """Build the CNN of the reference example, untrained.
-
-    input_shape: (height, width, channels). Its output is (n, classes) probabilities. For each of `filters`:
-    convolution (same padding, ReLU), 2x2 max pooling, dropout; then a hidden layer with dropout, and softmax.
-    """
-    import keras
-    from keras import layers
-
-    if len(input_shape) != 3 or min(input_shape[:2]) < 2 ** len(filters):
-        raise InputError(
-            f"model=cnn: needs images (height, width, channels) of at least {2 ** len(filters)} pixels a side, "
-            f"not {input_shape}; use model=keras"
-        )
-    model = keras.Sequential([keras.Input(input_shape, name="image")], name="cnn")
-    for i, channels in enumerate(filters, start=1):
-        model.add(layers.Conv2D(channels, kernel_size, padding="same", activation="relu", name=f"convolution_{i}"))
-        model.add(layers.MaxPooling2D(2, name=f"pooling_{i}"))
-        model.add(layers.Dropout(dropout, name=f"dropout_{i}"))
-    model.add(layers.Flatten(name="flatten"))
-    model.add(layers.Dense(hidden, activation="relu", name="hidden"))
-    model.add(layers.Dropout(hidden_dropout, name="hidden_dropout"))
-    model.add(layers.Dense(classes, activation="softmax", name="probabilities"))
-    return model
 
 
 def train(

@@ -22,7 +22,8 @@ from cfx.method import Method
 from pipelines.cells import identity, paths, variants
 from pipelines.cells.paths import Trained, class_name
 from pipelines.config import schema, searches
-from pipelines.config.schema import Instances, Params, Variant
+from pipelines.config.schema import Params, Variant
+from pipelines.config.sections import Instances
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,9 @@ def _select(chosen: Instances, labels: np.ndarray) -> tuple[int, ...]:
         return tuple(chosen.index or range(*chosen.range or ()))
     classes = sorted(set(labels.tolist())) if chosen.classes == "all" else chosen.classes
     if unknown := sorted(set(classes) - set(labels.tolist())):
-        raise InputError(f"instances.classes: the test split has no instance of class {unknown[0]}; remove it")
+        raise InputError(
+            f"instances.classes: the test split has no instance of class {unknown[0]}; give others, or `all`"
+        )
     return tuple(int(index) for label in classes for index in np.flatnonzero(labels == label)[: chosen.per_class])
 
 

@@ -12,7 +12,10 @@ ROOT = Path(__file__).parents[2]
 _OUTPUT = ("pipelines/terminal.py", "pipelines/progress.py")
 # Modules that do not affect the data and the models: params.yaml, whose sections DVC compares, paths, and checks.
 _TRAINING_STAGES = ("prepare", "train", "judges", "guides", "variants")
-_PARAMETERS = ("pipelines/config/schema.py", "pipelines/cells/paths.py", "pipelines/cells/plan.py")
+_PARAMETERS = (
+    *("pipelines/config/schema.py", "pipelines/config/sections.py"),
+    *("pipelines/cells/paths.py", "pipelines/cells/plan.py"),
+)
 # Its modules are imported by name, without an import statement.
 _METHODS = ROOT / "cfx" / "methods"
 

@@ -25,7 +25,8 @@ from pydantic import Field
 
 from cfx.errors import InputError
 from pipelines.config import CONF, axes, parameters, schema
-from pipelines.config.schema import GROUP_NAMES, Float, Int, Params, Section
+from pipelines.config.schema import GROUP_NAMES, Params
+from pipelines.config.sections import Float, Int, Section
 
 # The sections of the configuration that do not change the results.
 OPERATIONAL = ("tracking", "launch", "hydra")

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cfx import data
+from cfx import data, datasets
 from cfx.errors import InputError
 from pipelines.config import searches
 from pipelines.config.schema import FILES, Params, Upstream, check, user_file, validate
@@ -86,13 +86,8 @@ def _with_class_numbers(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _class_names(variant: Mapping[str, Any]) -> tuple[str, ...]:
     """The class names of a variant's data set; empty if it has none."""
-    match variant["data"]["name"]:
-        case "npz":
-            return data.class_names(variant["paths"]["data"])
-        case "fashion_mnist":
-            return data.CLOTHES
-        case _:
-            return ()
+    name = variant["data"]["name"]
+    return data.class_names(variant["paths"]["data"]) if name == "npz" else datasets.CLASS_NAMES.get(name, ())
 
 
 def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:

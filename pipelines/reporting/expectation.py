@@ -23,7 +23,8 @@ from cfx.files import replacing
 from cfx.result import Result
 from pipelines.cells import measures, plan, provenance, store
 from pipelines.cells.plan import Cell
-from pipelines.config.schema import Params, Section
+from pipelines.config.schema import Params
+from pipelines.config.sections import Section
 from pipelines.reporting.findings import Finding
 from pipelines.terminal import console
 from pipelines.tracking import content

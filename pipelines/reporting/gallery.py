@@ -20,7 +20,7 @@ from cfx.result import Result
 from pipelines.cells import measures, paths
 from pipelines.cells.paths import class_name
 from pipelines.cells.plan import Cell
-from pipelines.reporting import tables
+from pipelines.reporting import changes, tables
 
 # The maximum number of counterfactuals with images, so that the page loads quickly.
 SHOWN = 132
@@ -169,6 +169,7 @@ def _counterfactual(
         "original": embedded(figures.input_image(instance, limits), _SIDE),
         "counterfactual": embedded(figures.input_image(x, limits), _SIDE),
         "difference": embedded(figures.difference_image(instance, x, limits), _SIDE),
+        "changes": changes.of_table(cell.trained, instance, x),
         "evolution": [
             {
                 "image": embedded(figures.input_image(path.x[step], limits), _SIDE // 2),

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 
-from cfx import data
+from cfx import data, datasets
 from cfx.data import Dataset
 from cfx.files import replacing
 from pipelines.cells import paths
 from pipelines.cells.paths import Trained
 from pipelines.config import schema
-from pipelines.config.schema import FashionMnist, Mnist, Mnist5k, Npz, Upstream
+from pipelines.config.schema import Upstream
+from pipelines.config.sections import Downloaded, Embedded, Npz
 from pipelines.terminal import console, user_errors
 
 
@@ -33,23 +34,22 @@ def make(params: Upstream, trained: Trained) -> None:
 def load(params: Upstream) -> Dataset:
     """Load the data set of the parameters. Raises InputError for an invalid file."""
     match params.data:
-        case Mnist5k(seed=seed):
-            return data.mnist_5k(seed)
-        case Mnist():
-            return data.mnist(params.paths.data)
-        case FashionMnist():
-            return data.fashion_mnist(params.paths.data)
+        case Embedded(name=name, seed=seed):
+            return getattr(datasets, name)(seed)
+        case Downloaded(name=name):
+            return getattr(datasets, name)(params.paths.data)
         case Npz(bounds=bounds):
             path, _ = schema.user_file(params, "data")
             return data.npz(path, bounds)
 
 
 def card(dataset: Dataset) -> dict[str, object]:
-    """The description of a data set: sizes, classes and digests."""
+    """The description of a data set: sizes, classes, features and digests."""
     arrays = dataset.sha256()
     return {
         "classes": dataset.classes,
         "class_names": dataset.class_names or None,
+        "features": dataset.features or None,
         "input_shape": list(dataset.input_shape),
         "train": len(dataset.x_train),
         "test": len(dataset.x_test),

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from cfx import models
+from cfx import architectures, models
 from cfx.data import FEATURE_RANGE, Dataset
 from cfx.files import replacing
 from pipelines.cells import paths
 from pipelines.cells.paths import Trained
 from pipelines.config import schema
-from pipelines.config.schema import KerasFile, Upstream
+from pipelines.config.schema import Upstream
+from pipelines.config.sections import KerasFile
 from pipelines.terminal import console, import_tensorflow, progress, user_errors
 
 if TYPE_CHECKING:
@@ -88,10 +90,11 @@ def load_user_model(params: Upstream, section: KerasFile, dataset: Dataset, path
 
 def train(params: Upstream, dataset: Dataset, seed: int, what: str) -> tuple[keras.Model, pd.DataFrame]:
     """Train a classifier; returns it and its history, one row per epoch. what: the label of the progress."""
-    architecture = params.model.model_dump(exclude={"name"})
+    build = getattr(architectures, params.model.name)
+    hyperparameters = params.model.model_dump(exclude={"name"})
     with progress(what) as report:
         return models.train(
-            lambda: models.cnn(dataset.input_shape, dataset.classes, **architecture),
+            partial(build, dataset.input_shape, dataset.classes, **hyperparameters),
             dataset,
             **params.training.model_dump(exclude={"replicas"}),
             seed=seed,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cfx import data
+from cfx import datasets
 from tests.workflow.conftest import SMALL, Repository, shared
 
 
@@ -22,7 +22,7 @@ def accepted(swept, tmp_path_factory) -> Repository:
 
 
 def accept(repository: Repository) -> None:
-    dataset = data.mnist_5k(seed=0)
+    dataset = datasets.mnist_5k(seed=0)
     images = {key: np.round((array + 0.5) * 255) for key, array in dataset.arrays().items() if key[0] == "x"}
     labels = {"y_train": dataset.y_train, "y_test": dataset.y_test}
     np.savez(repository.path / "images.npz", **{key: array.astype(np.uint8) for key, array in images.items()}, **labels)

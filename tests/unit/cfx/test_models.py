@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from cfx import models
+from cfx import architectures, models
 from cfx.data import Dataset
 from cfx.errors import InputError
 
@@ -27,7 +27,7 @@ def model(dataset):
 
 def trained(dataset, seed, seen=None):
     return models.train(
-        lambda: models.cnn(dataset.input_shape, 3, filters=(4, 4), hidden=16, dropout=0, hidden_dropout=0.1),
+        lambda: architectures.cnn(dataset.input_shape, 3, filters=(4, 4), hidden=16, dropout=0, hidden_dropout=0.1),
         dataset,
         epochs=8,
         batch_size=16,
@@ -35,17 +35,6 @@ def trained(dataset, seed, seen=None):
         seed=seed,
         progress=seen,
     )
-
-
-def test_the_cnn_is_the_one_of_the_reference_example():
-    model = models.cnn((28, 28, 1), 10)
-    kinds = [type(layer).__name__ for layer in model.layers]
-    assert kinds == [
-        *("Conv2D", "MaxPooling2D", "Dropout") * 2,
-        *("Flatten", "Dense", "Dropout", "Dense"),
-    ]
-    assert [w.shape for w in model.get_weights()][::2] == [(2, 2, 1, 64), (2, 2, 64, 32), (1568, 256), (256, 10)]
-    assert [layer.rate for layer in model.layers if "dropout" in layer.name] == [0.3, 0.3, 0.5]
 
 
 def test_training_learns_and_tells_how_far_it_is(dataset):
@@ -201,8 +190,3 @@ def test_a_model_trained_on_other_bounds_gets_its_inputs_in_these(dataset, model
 def test_bounds_of_a_model_that_are_no_range_are_refused(dataset, model, bounds):
     with pytest.raises(InputError, match=r"model\.bounds"):
         models.rescaled(model, bounds, dataset)
-
-
-def test_images_too_small_for_the_cnn_are_refused():
-    with pytest.raises(InputError, match="at least 4 pixels"):
-        models.cnn((3, 8, 1), 10)

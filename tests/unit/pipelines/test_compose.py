@@ -87,7 +87,8 @@ def test_a_config_file_that_is_no_yaml_is_told_in_a_line(tmp_path, text):
     [
         (
             "data=mnsit",
-            "data=mnsit: unknown option; choose one of fashion_mnist, mnist, mnist_5k, npz (did you mean mnist?)",
+            "data=mnsit: unknown option; choose one of breast_cancer, digits, fashion_mnist, mnist, mnist_5k, npz "
+            "(did you mean mnist?)",
         ),
         ("tracking=file", "tracking=file: unknown option; choose one of server, sqlite"),
         ("search.method=segment", "search.method=segment: is chosen by the config group search; write search=segment"),
@@ -154,3 +155,16 @@ def test_a_hyperparameter_of_the_users_method_may_be_a_whole_number_for_a_float(
     (tmp_path / "mine.py").write_text(FILE)
     asked = compose.compose(["search=own", f"search.module={tmp_path}/mine.py", "search.size=1", "search.bound=2"])
     assert (asked.params.search["size"], asked.params.search["bound"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ([], "cnn"),
+        (["data=breast_cancer"], "mlp"),
+        (["data=breast_cancer", "model=cnn"], "cnn"),
+        (["model=mlp"], "mlp"),
+    ],
+)
+def test_a_table_is_classified_by_an_mlp_unless_another_classifier_is_chosen(given, name):
+    assert compose.compose(given).params.model.name == name

@@ -1,4 +1,5 @@
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -242,3 +243,32 @@ def test_the_classes_of_fashion_mnist_have_names():
     assert chosen.sweep["target_class"] == [8, 0, "other", 3]
     with pytest.raises(InputError, match="'hat' is not a class of the data; choose one of T-shirt/top, trouser"):
         from_config(fashion, {"target_class": ["hat"]})
+
+
+def test_the_classes_of_the_table_of_tumours_have_names():
+    config = raw() | {"data": {"name": "breast_cancer", "seed": 0}}
+    assert from_config(config, {"target_class": ["benign", "malignant", "other"]}).sweep["target_class"] == [
+        1,
+        0,
+        "other",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"name": "mlp", "hidden": [], "dropout": 0.1}, "model.hidden: list should have at least 1 item"),
+        ({"name": "mlp", "hidden": [8], "dropout": 1.0}, "model.dropout: input should be less than 1, not 1.0"),
+        ({"name": "mlp", "hidden": [8], "dropout": 0.1, "filters": [3]}, "model.filters: no such option"),
+        ({"name": "resnet", "filters": [8], "blocks": 0, "kernel_size": 3}, "model.blocks: input should be greater"),
+        ({"name": "resnet", "filters": [8, 0], "blocks": 1, "kernel_size": 3}, "model.filters.1: input should be"),
+        (raw()["model"] | {"name": "robust", "steps": 1}, "model.eps: is missing"),
+        (raw()["model"] | {"name": "robust", "eps": 0, "steps": 1}, "model.eps: input should be greater than 0"),
+        (raw()["model"] | {"name": "robust", "eps": 0.1, "steps": True}, "model.steps: input should be a valid int"),
+        (raw()["model"] | {"eps": 0.1}, "model.eps: no such option"),
+    ],
+)
+def test_a_hyperparameter_of_a_classifier_that_cannot_be_is_named_in_one_line(section, told):
+    with pytest.raises(InputError, match=f"^{re.escape(told)}") as raised:
+        from_config(raw() | {"model": section}, {})
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,158 @@
+"""The sections of params.yaml upstream of the search, and the selection of the instances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+
+from cfx.guides import Kind
+
+# Numbers; without Strict, pydantic accepts true and false.
+Int = Annotated[int, Strict()]
+Float = Annotated[float, Strict()]
+Size = Annotated[Int, Field(ge=1)]
+Sizes = Annotated[list[Size], Field(min_length=1)]
+Rate = Annotated[Float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A section of the configuration. It is immutable and rejects unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Embedded(Section):
+    """A data set that an installed package contains; its split is drawn."""
+
+    name: Literal["mnist_5k", "digits", "breast_cancer"]
+    seed: Int = Field(ge=0)
+
+
+class Downloaded(Section):
+    """A data set with a split, from a file in the Keras format or downloaded by Keras."""
+
+    name: Literal["mnist", "fashion_mnist"]
+
+
+class Npz(Section):
+    """The user's .npz file."""
+
+    name: Literal["npz"]
+    bounds: tuple[Float, Float]
+    sha256: str | None
+
+
+Data = Annotated[Embedded | Downloaded | Npz, Field(discriminator="name")]
+
+
+class Convolutional(Section):
+    """The hyperparameters of the reference CNN."""
+
+    name: str
+    filters: Sizes
+    kernel_size: Size
+    dropout: Rate
+    hidden: Size
+    hidden_dropout: Rate
+
+
+class Cnn(Convolutional):
+    """The reference CNN."""
+
+    name: Literal["cnn"]
+
+
+class Robust(Convolutional):
+    """The reference CNN, trained on adversarial examples."""
+
+    name: Literal["robust"]
+    eps: Float = Field(gt=0, le=1)
+    steps: Size
+
+
+class Mlp(Section):
+    """A multilayer perceptron."""
+
+    name: Literal["mlp"]
+    hidden: Sizes
+    dropout: Rate
+
+
+class Resnet(Section):
+    """A residual network."""
+
+    name: Literal["resnet"]
+    filters: Sizes
+    blocks: Size
+    kernel_size: Size
+
+
+class KerasFile(Section):
+    """The user's trained .keras file."""
+
+    name: Literal["keras"]
+    bounds: tuple[Float, Float]
+    safe_mode: bool
+    module_sha256: str | None
+    sha256: str | None
+
+
+Model = Annotated[Cnn | Mlp | Resnet | Robust | KerasFile, Field(discriminator="name")]
+
+
+class Paths(Section):
+    """The paths of the user's files on this machine. Only their digests are part of a cell's identity."""
+
+    data: Path | None
+    model: Path | None
+    module: Path | None = None
+
+
+class Training(Section):
+    """The training of the classifier, unless it is loaded from a file."""
+
+    epochs: Int = Field(ge=1)
+    batch_size: Int = Field(ge=1)
+    learning_rate: Float = Field(gt=0, allow_inf_nan=False)
+    replicas: Int = Field(ge=0, le=100)
+
+
+class Judges(Section):
+    """The training of the judges."""
+
+    seed: Int = Field(ge=0, lt=2**32)
+    steps: Int = Field(ge=1)
+
+
+class Guides(Section):
+    """The training of the guides."""
+
+    kinds: list[Kind] = Field(min_length=1)
+    epochs: Int = Field(ge=1)
+    steps: Int = Field(ge=1)
+    seed: Int = Field(ge=0, lt=2**32 - 16)
+
+
+class Instances(Section):
+    """The instances of the test split to explain."""
+
+    index: list[Annotated[Int, Field(ge=0)]] | None
+    range: tuple[Int, Int] | None
+    per_class: Int | None = Field(ge=1)
+    classes: list[Annotated[Int, Field(ge=0)]] | Literal["all"]
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Instances:
+        if self.index is not None and self.range is not None:
+            raise ValueError("give index or range, not both")
+        if self.index is None and self.range is None and self.per_class is None:
+            raise ValueError("give one of index, range and per_class")
+        if self.range is not None and not 0 <= self.range[0] < self.range[1]:
+            raise ValueError(f"range must be [start, stop] with 0 <= start < stop, not {list(self.range)}")
+        if self.classes != "all" and (not self.classes or len(set(self.classes)) < len(self.classes)):
+            raise ValueError(f"classes must be `all` or a list of distinct classes, not {self.classes}")
+        if self.index is not None and (not self.index or len(set(self.index)) < len(self.index)):
+            raise ValueError(f"index must be a list of distinct indices into the test split, not {self.index}")
+        return self
