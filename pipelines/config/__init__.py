@@ -2,4 +2,7 @@
 
 from pathlib import Path
 
-CONF = Path(__file__).parents[2] / "conf"
+_INSTALLED = Path(__file__).parents[1] / "project"
+# The folder of the files outside the packages: in a wheel as pyproject.toml maps it, otherwise the root of the clone.
+PROJECT = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2]
+CONF = PROJECT / "conf"
