@@ -54,5 +54,6 @@ def test_every_package_and_its_files_are_in_the_wheel(package):
     assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == listed
     for folder in folders:
         patterns = SETUPTOOLS["package-data"].get(".".join(folder.relative_to(ROOT).parts), [])
-        files = {path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
+        below = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+        files = {path for path in below if next(one for one in path.parents if one in folders) == folder}
         assert files == {path for pattern in patterns for path in folder.glob(pattern)}
