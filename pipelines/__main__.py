@@ -37,7 +37,7 @@ def main() -> int:
         return 2
     if missing := [name for name in _WORKFLOW if find_spec(name) is None]:
         hint = "run uv pip install 'counterfactual-instances[workflow]'"
-        print(f"error: cfx {command}: {', '.join(missing)} is not installed; {hint}", file=sys.stderr)
+        print(f"error: cfx {command}: needs {', '.join(missing)}; {hint}", file=sys.stderr)
         return 2
     # as `python -m` does, a clone in this folder takes precedence over an installed package
     os.execv(sys.executable, [sys.executable, "-m", f"pipelines.{command}", *arguments])

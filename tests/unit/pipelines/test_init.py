@@ -111,7 +111,7 @@ def test_the_command_lists_its_commands_and_refuses_others_in_a_line(monkeypatch
 def test_without_the_workflow_the_command_says_what_to_install(monkeypatch, capfd):
     monkeypatch.setattr(__main__, "find_spec", lambda name: None if name == "mlflow" else name)
     assert called(monkeypatch, __main__, "run") == 2
-    told = "error: cfx run: mlflow is not installed; run uv pip install 'counterfactual-instances[workflow]'\n"
+    told = "error: cfx run: needs mlflow; run uv pip install 'counterfactual-instances[workflow]'\n"
     assert capfd.readouterr().err == told
 
 
