@@ -13,8 +13,8 @@ COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
   --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help environment run test test-slow test-services test-engines test-others services services-stop check paper \
-  atlas bench docs lock clean
+.PHONY: help environment run test test-slow test-wheel test-services test-engines test-others services services-stop \
+  check paper atlas bench docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ test: $(ENV)  ## create the environment and run the tests, except the slow ones
 
 test-slow: $(ENV)  ## run the tests that take minutes; set MNIST_NPZ to include those on the full MNIST
 	$(BIN)/python -m pytest -m "slow and not long" --numprocesses auto --dist worksteal
+
+test-wheel: $(ENV)  ## build the package, install it in another folder and run a sweep there
+	$(BIN)/python -m pytest -m slow tests/workflow/test_wheel.py
 
 test-services: test-engines test-others  ## run the tests with real services, after `make services`
 

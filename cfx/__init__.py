@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cfx.result import Result as Result
     from cfx.search import find_counterfactuals as find_counterfactuals
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "ArrayMethod": "cfx.method",
     "InputError": "cfx.errors",

@@ -1,26 +1,38 @@
-"""Run DVC stages from the driver, and restore the previous state if one fails."""
+"""Run DVC stages from the driver, and restore the previous state if one fails.
+
+The dvc.yaml of a clone lists the source files of each stage. In a folder of `cfx init`, which has no source files,
+code.yaml has one digest of the installed ones per stage.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import yaml
 from dvc.exceptions import DvcException, ReproductionError
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.scm import SCMError
 
 from cfx.errors import InputError
-from pipelines.config import schema
+from cfx.files import replacing
+from pipelines.cells import source
+from pipelines.config import PROJECT, schema
 from pipelines.terminal import console
 
 LOCK = Path("dvc.lock")
+CODE = Path("code.yaml")
+PIPELINE = Path("dvc.yaml")
+# The files that a run may change.
+_FILES = (schema.PATH, PIPELINE, CODE, LOCK)
 
 
 def reproduce(*stages: str, force: bool = False) -> None:
@@ -61,8 +73,8 @@ def reproduce(*stages: str, force: bool = False) -> None:
 
 @contextmanager
 def restore_on_error() -> Iterator[None]:
-    """Restore params.yaml, dvc.lock and the artefacts if the context ends with an exception."""
-    previous = {path: path.read_bytes() if path.exists() else None for path in (schema.PATH, LOCK)}
+    """Restore the files of DVC and the artefacts if the context ends with an exception."""
+    previous = {path: path.read_bytes() if path.exists() else None for path in _FILES}
     try:
         yield
     except BaseException:
@@ -78,6 +90,37 @@ def restore_on_error() -> Iterator[None]:
             except DvcException as error:
                 console.print(f"the previous artefacts could not be restored ({error}); run the last sweep again")
         raise
+
+
+def write_pipeline() -> None:
+    """Write dvc.yaml and code.yaml for a folder without source files, if they change, from the project's pipeline."""
+    pipeline = yaml.safe_load((PROJECT / PIPELINE).read_text())
+    code = {}
+    for name, stage in pipeline["stages"].items():
+        sources = [path for path in stage["deps"] if path.split("/")[0] in source.PACKAGES]
+        code[name] = _sha256(source.ROOT / path for path in sources)
+        stage["deps"] = [path for path in stage["deps"] if path not in sources]
+        stage["params"].append({str(CODE): [name]})
+        pipeline["stages"][name] = {key: value for key, value in stage.items() if value}
+    header = (
+        "# What is up to date and what is not.   dvc repro | dvc status | dvc metrics show | dvc plots show\n"
+        "# `cfx run` writes this file from the installed package; keep stages of your own in a subfolder.\n"
+    )
+    _write(PIPELINE, header, pipeline)
+    _write(CODE, "# Written by `cfx run`: the digest of the installed source files of each stage.\n", code)
+
+
+def _sha256(paths: Iterable[Path]) -> str:
+    """The digest of files, and of the modules in folders."""
+    files = (file for path in paths for file in (sorted(path.glob("*.py")) if path.is_dir() else [path]))
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+
+
+def _write(path: Path, header: str, content: object) -> None:
+    text = header + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
+    if not path.exists() or path.read_text() != text:
+        with replacing(path) as temporary:
+            temporary.write_text(text)
 
 
 def _lock_error(error: LockError) -> InputError:

@@ -32,7 +32,7 @@ from cfx.files import replacing
 from pipelines import run
 from pipelines.cells import paths, plan, store
 from pipelines.cells.plan import Cell
-from pipelines.config import CONF, schema
+from pipelines.config import CONF, PROJECT, own_conf, schema
 from pipelines.config.schema import Params
 from pipelines.config.sections import Downloaded
 from pipelines.reporting import expectation, findings, gallery, rating, tables
@@ -40,6 +40,7 @@ from pipelines.stages import prepare, report
 from pipelines.terminal import console
 
 FOLDER = paths.ROOT / "paper"
+EXPECTED = Path("paper/expected.json")
 EXPERIMENTS = ("cf_mnist", "targets_100", "plausibility", "sensitivity", "seeds")
 # The measures in findings.tex; findings.csv has all of them.
 _COLUMNS = (
@@ -67,7 +68,7 @@ def main() -> int:
     parser.add_argument(
         "--expected",
         type=Path,
-        default=Path("paper/expected.json"),
+        default=EXPECTED,
         help="file with the expected results (default: %(default)s)",
     )
     parser.add_argument(
@@ -77,10 +78,13 @@ def main() -> int:
     overrides = [argument for argument in options.arguments if "=" in argument]
     names = list(dict.fromkeys(argument for argument in options.arguments if "=" not in argument)) or EXPERIMENTS
     with run.driver():
-        available = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+        folders = filter(None, (CONF, own_conf()))
+        available = sorted(path.stem for folder in folders for path in folder.glob("experiment/*.yaml"))
         if unknown := [name for name in names if name not in available]:
             raise InputError(f"{unknown[0]}: is not an experiment; conf/experiment/ has {', '.join(available)}")
-        expected = expectation.read(options.expected)
+        # an installed package has the project's expected results
+        is_missing = options.expected == EXPECTED and not EXPECTED.exists()
+        expected = expectation.read(PROJECT / EXPECTED if is_missing else options.expected)
         requests = {name: run.request([f"+experiment={name}", *overrides]) for name in names}
         check(request.params for request in requests.values())
         results = {}

@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import cfx
 from cfx.errors import InputError
 from cfx.result import Result
 from pipelines.cells import paths, provenance, store
+from pipelines.config import CONF
 from pipelines.config.command import command_line
 from pipelines.config.schema import FILES
 from pipelines.terminal import user_errors
@@ -125,9 +127,14 @@ def commands(params: Mapping[str, Any], record: Mapping[str, Any], clone: Path |
     params: the result of `cell_params`. clone: the result of `_clone`.
     """
     lines = []
+    package = record["versions"].get(provenance.DISTRIBUTION)
+    if package:
+        lines.append(f"uv pip install '{provenance.DISTRIBUTION}[workflow]=={package}'")
     if record["commit"] is None:
         code = record["identity"]["code"]
         lines.append(f"# not computed in a git clone: there is no commit to check out; SHA-256 of the code: {code}")
+        if package:
+            lines.append("cfx init again && cd again")
     else:
         origin = provenance.remote() or "<the repository>"
         lines.append(f"git clone {shlex.quote(origin)} again && cd again")
@@ -142,7 +149,7 @@ def commands(params: Mapping[str, Any], record: Mapping[str, Any], clone: Path |
         lines += [f"# in the environment of the method: {name} {number}" for name, number in own["packages"].items()]
     versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
     locked = f"requirements.lock: SHA-256 {record['lock']}" if record["lock"] else versions
-    lines.append(f"make environment   # {locked}")
+    lines.append(f"# {locked}" if package else f"make environment   # {locked}")
     lines.append(f"# data: {params['data']['name']}, SHA-256 of its arrays {record['identity']['data']}")
     lines.append(_command(params, record, clone))
     return lines
@@ -178,7 +185,10 @@ def compare(params: Mapping[str, Any], record: Mapping[str, Any], expected: Resu
 
 def _command(params: Mapping[str, Any], record: Mapping[str, Any], clone: Path | None) -> str:
     """The command line, relative to the default values in the clone."""
-    command = command_line(params, None if clone is None else clone / "conf")
+    # the default values of the code that runs the command: this installed package, or the clone
+    is_installed = record["versions"].get(provenance.DISTRIBUTION) == cfx.__version__
+    conf = CONF if is_installed else None if clone is None else clone / "conf"
+    command = command_line(params, conf)
     if command is None:
         raise InputError(f"{record['cell']}: no command line can express its parameters; see its record")
     return command

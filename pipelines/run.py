@@ -22,7 +22,7 @@ import pandas as pd
 from cfx.errors import InputError
 from pipelines.cells import paths, plan, store
 from pipelines.cells.plan import Cell, Plan
-from pipelines.config import CONF, compose, schema
+from pipelines.config import CONF, compose, own_conf, schema
 from pipelines.config.compose import Request
 from pipelines.launching import fan_out
 from pipelines.progress import show_progress
@@ -40,6 +40,8 @@ def main() -> int:
     if not is_sweep:
         # Hydra handles --help, --cfg and --info
         fan_out.use_presets()
+        if own_conf() and not {"--config-dir", "-cd"} & {argument.partition("=")[0] for argument in arguments}:
+            sys.argv += ["--config-dir", "conf"]
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_reject_flag)()
         return 0
     with driver():
@@ -67,6 +69,10 @@ def driver() -> Iterator[None]:
         signal.signal(number, signal.default_int_handler)
     sys.unraisablehook = _interrupt_again
     with user_errors():
+        if not Path("dvc.yaml").exists():
+            raise InputError(
+                "dvc.yaml: no such file; run the command in a clone of the project or in a folder made by `cfx init`"
+            )
         try:
             with filelock.FileLock(RUN_LOCK, timeout=0):
                 with paths.stage_lock():
@@ -98,6 +104,8 @@ def sweep(requested: Request) -> int:
     mlflow = client.connect(**requested.tracking)
     with dvc.restore_on_error():
         schema.write(requested.params)
+        if dvc.CODE.exists():
+            dvc.write_pipeline()
         dvc.reproduce("prepare")
         plan.check(requested.params, *plan.prepared_data(paths.LATEST))
         dvc.reproduce("train", "judges", "guides", "variants")

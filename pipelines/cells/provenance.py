@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 from pipelines.cells import source
 
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "hydra-core", "dvc", "mlflow")
+DISTRIBUTION = "counterfactual-instances"
 # The files in the clone, except those that a run writes.
 _SOURCES = ("--", ".", ":!params.yaml", ":!dvc.lock")
 # The limits for untracked files in a record: bytes of text, and digests of other files.
@@ -39,8 +40,12 @@ _DIGESTS = ("data", "model", "judges", "guides", "code")
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions of Python and of the main packages."""
-    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+    """The versions of Python, of the main packages and, if the code is not a clone's, of this package."""
+    found = {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+    if Path.cwd() != source.ROOT or commit() is None:
+        with suppress(PackageNotFoundError):
+            found[DISTRIBUTION] = version(DISTRIBUTION)
+    return found
 
 
 @cache

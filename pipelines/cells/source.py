@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+# The folder of the packages: the root of a clone, or site-packages.
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("cfx", "pipelines")
 # Modules that do not affect the outputs of a stage.
 _OUTPUT = ("pipelines/terminal.py", "pipelines/progress.py")
 # Modules that do not affect the data and the models: params.yaml, whose sections DVC compares, paths, and checks.
@@ -34,7 +36,7 @@ def stage_modules(name: str) -> frozenset[Path]:
 def modules(path: Path, excluded: frozenset[Path] = frozenset()) -> frozenset[Path]:
     """The source files that a module imports directly or indirectly, and the module itself.
 
-    Only packages in the same folder as its own package count. Imports inside functions count, those under
+    Only `PACKAGES` in the same folder as its own package count. Imports inside functions count, those under
     TYPE_CHECKING do not. `from package import name` needs the submodule of that name if it exists, otherwise the
     `__init__.py` of the package. Raises FileNotFoundError for a missing submodule.
     """
@@ -63,7 +65,7 @@ def _imported(module: Path) -> tuple[Path, ...]:
             base = list(package[: len(package) + 1 - node.level]) if node.level else []
             base += node.module.split(".") if node.module else []
             named = [(base, alias.name) for alias in node.names]
-        found += [_file(root.joinpath(*parts), name) for parts, name in named if (root / parts[0]).is_dir()]
+        found += [_file(root.joinpath(*parts), name) for parts, name in named if parts[0] in PACKAGES]
     return tuple(found)
 
 

@@ -24,7 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field
 
 from cfx.errors import InputError
-from pipelines.config import CONF, axes, parameters, schema
+from pipelines.config import CONF, axes, own_conf, parameters, schema
 from pipelines.config.schema import GROUP_NAMES, Params
 from pipelines.config.sections import Float, Int, Section
 
@@ -91,17 +91,16 @@ def compose(arguments: Sequence[str]) -> Request:
     if parsed is None:
         flag = next(argument for argument in arguments if argument.startswith("-"))
         raise InputError(f"{flag}: is not supported for a sweep; see python -m pipelines.run --help")
-    folder = Path(parsed.config_dir or CONF).resolve()
-    if not folder.is_dir():
-        raise InputError(f"--config-dir: {folder} is not a folder; give a folder with config files as in conf/")
+    folders = _own_folders(parsed.config_dir)
     with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
         overrides = axes.parse(parsed.overrides)
         _check_groups(overrides)
         of_search = [o for o in overrides if o.key_or_group.startswith("search.") and not o.is_sweep_override()]
         others = [str(o.input_line) for o in overrides if not o.is_sweep_override() and o not in of_search]
         others += _deselected(overrides)
-        if parsed.config_dir is not None:
-            others.append(f"hydra.searchpath=[file://{folder}]")
+        if folders:
+            searched = [f"file://{folder}" for folder in folders]
+            others.append(f"hydra.searchpath={json.dumps(searched, ensure_ascii=False)}")
         config = hydra.compose("config", others, return_hydra_config=True)
         # required by the resolver of `${hydra:...}`
         HydraConfig.instance().set_config(config)
@@ -129,6 +128,20 @@ def compose(arguments: Sequence[str]) -> Request:
             hydra=OmegaConf.masked_copy(config, ["hydra", "launch"]),
             command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
         )
+
+
+def _own_folders(config_dir: str | None) -> list[Path]:
+    """The folders with config files of the user's. Raises InputError for a file that Hydra would ignore."""
+    folders = [own] if (own := own_conf()) else []
+    if config_dir is not None:
+        folders.insert(0, Path(config_dir).resolve())
+        if not folders[0].is_dir():
+            raise InputError(f"--config-dir: {folders[0]} is not a folder; give a folder with config files as in conf/")
+    for folder in folders:
+        for file in sorted(folder.rglob("*.yaml")):
+            if folder != CONF.resolve() and (CONF / file.relative_to(folder)).exists():
+                raise InputError(f"{file}: the project has a config file of this name; rename yours")
+    return folders
 
 
 def _check_groups(overrides: list[Override]) -> None:

@@ -53,7 +53,9 @@ def check(launcher: str, config: DictConfig) -> None:
     except ModuleNotFoundError:
         spec = None
     if spec is None:
-        raise InputError(f"hydra/launcher={launcher}: is not installed; run pip install '.[{launcher}]'")
+        lock = Path("requirements-services.lock")
+        packages = f"-r {lock}" if lock.exists() else f"'counterfactual-instances[{launcher}]'"
+        raise InputError(f"hydra/launcher={launcher}: is not installed; run uv pip install {packages}")
     if engine := _engine(launcher):
         engine.check(config)
 

@@ -228,6 +228,7 @@ def test_an_interrupt_keeps_what_is_finished_and_marks_the_sweep_as_killed(swept
 
 
 def test_an_interrupt_inside_a_destructor_ends_the_driver_too(tmp_path):
+    (tmp_path / "dvc.yaml").touch()
     program = f"""
 import os, time
 from pipelines.run import driver

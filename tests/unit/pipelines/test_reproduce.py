@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipelines.cells import paths, provenance
 from pipelines.config import CONF, compose
 
 GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
+DEFAULTS = compose.compose([]).params.model_dump(mode="json")
 
 
 def git(*arguments: str) -> str:
@@ -48,7 +50,7 @@ def keep(**changes: Any) -> None:
     record = {
         **{"cell": "one", "commit": git("rev-parse", "HEAD"), "diff": None, "untracked": {}, "lock": "l0ck"},
         **{"swept": {}, "versions": {"python": "3.0", "numpy": "2.0"}, "identity": {"data": "d", "code": "c0de"}},
-        "params": compose.compose([]).params.model_dump(mode="json"),
+        "params": DEFAULTS,
     }
     record |= changes
     paths.RESULTS.mkdir(parents=True)
@@ -83,7 +85,7 @@ def test_the_command_is_right_with_the_defaults_of_its_commit(monkeypatch, capfd
     replaced("conf/search/wachter.yaml", "max_iter: 1000", "max_iter: 7")
     replaced("conf/search/wachter.yaml", "precision: float32", "# ")
     commit("other defaults")
-    asked = compose.compose([]).params.model_dump(mode="json")
+    asked = deepcopy(DEFAULTS)
     del asked["search"]["precision"]
     asked["search"]["an_option_of_then"] = 3
     keep(params=asked)
