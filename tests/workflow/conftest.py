@@ -89,6 +89,13 @@ class Repository:
         for name in ("artifacts/counterfactuals.parquet", "dvc.lock"):
             (self.path / name).unlink()
 
+    def cached(self) -> dict[str, str]:
+        """The environment in which DVC in any other clone takes from this one what it has trained before."""
+        settings = self.path / ".dvc/tmp/settings"
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "config").write_text(f"[cache]\n    dir = {self.path / '.dvc/cache'}\n")
+        return {"DVC_GLOBAL_CONFIG_DIR": str(settings)}
+
     def copy(self, path: Path) -> "Repository":
         shutil.copytree(self.path, path, symlinks=True)
         return Repository(path)

@@ -27,16 +27,6 @@ def test_a_clone_that_pulls_computes_no_cell(swept, tmp_path):
     assert len(clone.runs("cell")) == 3
 
 
-def test_metrics_and_parameters_are_there_to_compare(swept, tmp_path):
-    repository = swept.copy(tmp_path / "metrics")
-    shown = repository.run("dvc", "metrics", "show")
-    assert "artifacts/metrics.json" in shown.stdout and "artifacts/judges/metrics.json" in shown.stdout
-    subprocess.run(["git", "commit", "-qam", "swept"], cwd=repository.path, check=True)
-    assert repository.run("pipelines.run", *SWEEP, "search.lam_init=0.2").returncode == 0
-    differences = repository.run("dvc", "params", "diff").stdout
-    assert "search.lam_init" in differences and "0.2" in differences and "training.epochs" not in differences
-
-
 def test_experiments_vary_a_parameter_and_show_what_came_of_it(swept, tmp_path):
     repository = swept.copy(tmp_path / "experiments")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -46,6 +36,10 @@ def test_experiments_vary_a_parameter_and_show_what_came_of_it(swept, tmp_path):
     done = repository.run("dvc", "exp", "run", "--name", "wider", *changes)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Stage 'train' didn't change" in done.stdout and repository.table()["lam_init"].tolist() == [0.2]
+    differences = repository.run("dvc", "params", "diff").stdout
+    assert "search.lam_init" in differences and "0.2" in differences and "training.epochs" not in differences
+    metrics = repository.run("dvc", "metrics", "show").stdout
+    assert "artifacts/metrics.json" in metrics and "artifacts/judges/metrics.json" in metrics
     shown = pd.read_csv(io.StringIO(repository.run("dvc", "exp", "show", "--csv").stdout))
     (wider,) = shown[shown["Experiment"] == "wider"].to_dict("records")
     before = shown[shown["typ"] == "baseline"].iloc[-1]

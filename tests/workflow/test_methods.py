@@ -85,7 +85,7 @@ def test_a_record_holds_the_file_and_makes_it_again(repository, recipe):
     assert record["own"]["source"] == (repository.path / "my_method.py").read_text()
     moved = (repository.path / "my_method.py").rename(repository.path.parent / "my_method.py")
     try:
-        done = repository.run("pipelines.reproduce", cell, "--check")
+        done = repository.run("pipelines.reproduce", cell, "--check", **repository.cached())
     finally:
         shutil.move(moved, repository.path / "my_method.py")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -195,23 +195,21 @@ def test_a_method_that_fails_costs_its_own_cells_and_a_line_each(repository):
         assert line.startswith("missing: method=failing") and f"how={how}" in line and told in line
     assert repository.table()["method"].tolist() == ["wachter", "failing"]
     assert repository.table()["found"].tolist() == [True, False]
+    (sweep,) = [run for run in repository.runs("sweep") if run.info.status == "FAILED"]
+    children = [run for run in repository.runs("cell") if run.data.tags["mlflow.parentRunId"] == sweep.info.run_id]
+    assert sorted(run.info.status for run in children) == ["FAILED"] * len(FAILURES) + ["FINISHED"] * 2
 
 
-def test_what_a_method_prints_is_in_nobody_s_way(repository):
+def test_what_a_method_prints_is_in_nobody_s_way_and_another_interpreter_is_part_of_what_a_cell_is(repository):
     module = written(repository, "prints", "print('x' * 2_000_000)\n        print('y' * 100, file=sys.stderr)")
-    done = repository.run("pipelines.run", "search=own", module, TARGET, *OWN)
+    arguments = ("search=own", module, TARGET, *OWN)
+    done = repository.run("pipelines.run", *arguments)
     assert done.returncode == 0 and len(done.stdout) < 10_000, done.stdout[-1000:] + done.stderr[-1000:]
     assert not repository.table()["found"].any()
     np.testing.assert_array_equal(repository.table()["l1"], [0])
-
-
-def test_another_interpreter_is_part_of_what_a_cell_is(repository):
-    module = written(repository, "elsewhere", "problem.x[:] = problem.x_train[0]")
-    arguments = ("search=own", module, TARGET, *OWN)
-    assert repository.run("pipelines.run", *arguments).returncode == 0
     here = repository.table()["cell"][0]
     done = repository.run("pipelines.run", *arguments, f"search.python={sys.executable}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0 and len(done.stdout) < 10_000, done.stdout[-1000:] + done.stderr[-1000:]
     there = repository.table()["cell"][0]
     assert here != there
     record = json.loads((repository.path / f"cells/{there}/record.json").read_text())

@@ -21,11 +21,13 @@ def pictures(notebook) -> list:
     return [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_where_its_artefacts_exist(swept, tmp_path):
     repository = swept.copy(tmp_path / "clone")
     notebook = nbformat.read(repository.path / NOTEBOOK, as_version=4)
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    three = (*SWEEP, "search=wachter,primal_dual,plausible", "guides.steps=60", "guides.epochs=1")
+    three = ("search=wachter,primal_dual,plausible", "search.target_class=1,other")
+    three = (*SWEEP, *three, "guides.kinds=[deep,dense]", "guides.steps=60", "guides.epochs=1")
     parameters.source = f"SWEEP = {list(three)}"
     kept = len(pictures(notebook))
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": repository.path / "notebooks"}})

@@ -1,7 +1,6 @@
 """`python -m pipelines.run`: a sweep, the same sweep again, and what it leaves."""
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -9,7 +8,6 @@ import sys
 import time
 
 import filelock
-import keras
 import numpy as np
 import pandas as pd
 import psutil
@@ -17,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cfx.result import Result
-from tests.workflow.conftest import ROOT, SMALL, SWEEP
+from tests.workflow.conftest import ROOT, SWEEP
 
 COLUMNS = [
     *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "original_class", "cf_class"),
@@ -86,17 +84,8 @@ def test_the_same_command_again_does_no_work_and_imports_no_tensorflow(swept, tm
     assert "up to date" in repository.run("dvc", "status").stdout
 
 
-def test_a_wider_sweep_computes_only_what_is_new(swept, tmp_path):
-    repository = swept.copy(tmp_path / "wider")
-    before = repository.records()
-    done = repository.run("pipelines.run", *SWEEP, "search.target_class=1,2,other")
-    assert done.returncode == 0 and "3 cells, 1 to compute" in done.stdout
-    after = repository.records()
-    assert len(after) == 4 and {cell: after[cell] for cell in before} == before
-    assert len(repository.runs("sweep")) == 2 and len(repository.runs("cell")) == 6
-
-
 def test_dvc_alone_gives_the_same_counterfactuals(swept, tmp_path):
+    """From the first model to the last row, and all cells in one batch, which were a job each."""
     repository = swept.copy(tmp_path / "dvc")
     subprocess.run(["rm", "-rf", "cells", "artifacts", "dvc.lock", ".dvc/cache", ".dvc/tmp"], cwd=repository.path)
     done = repository.run("dvc", "repro")
@@ -105,93 +94,32 @@ def test_dvc_alone_gives_the_same_counterfactuals(swept, tmp_path):
     pd.testing.assert_frame_equal(repository.table().drop(columns=timed), swept.table().drop(columns=timed))
     for cell in swept.table()["cell"]:
         one, two = (Result.load(r.path / "artifacts/counterfactuals" / f"{cell}.npz") for r in (swept, repository))
-        assert one.x.tobytes() == two.x.tobytes()
+        assert one.x.tobytes() == two.x.tobytes() and one.path.x.tobytes() == two.path.x.tobytes()
+        assert one.iterations.tolist() == two.iterations.tolist()
     metrics = repository.run("dvc", "metrics", "show", "--json")
     assert "test_accuracy" in metrics.stdout
     assert "up to date" in repository.run("dvc", "status").stdout
 
 
-def test_cells_packed_into_one_job_give_the_same_counterfactuals(swept, tmp_path):
-    repository = swept.copy(tmp_path / "packed")
-    repository.forget()
-    done = repository.run("pipelines.run", *SWEEP, "launch.cells_per_job=2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(record["batch"] for record in repository.records().values()) == [1, 2, 2]
-    for cell in swept.table()["cell"]:
-        one, two = (Result.load(r.path / "cells" / cell / "result.npz") for r in (swept, repository))
-        assert one.x.tobytes() == two.x.tobytes() and one.path.x.tobytes() == two.path.x.tobytes()
-        assert one.iterations.tolist() == two.iterations.tolist()
-
-
 def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_unless_told_otherwise(swept, tmp_path):
-    repository = swept.copy(tmp_path / "gpu")
-    chosen = ("pipelines.run", *SWEEP, "search.target_class=2", "launch.gpus=1")
-    hidden = {"CUDA_VISIBLE_DEVICES": ""}
-    done = repository.run(*chosen, **hidden)
-    assert done.returncode == 1 and "launch.without_gpu=cpu" in done.stderr
-    assert repository.run(*chosen, "launch.without_gpu=cpu", **hidden).returncode == 0
-    (record,) = [record for record in repository.records().values() if record["swept"] == {"target_class": 2}]
-    assert record["device"]["kind"] == "CPU" and record["device"]["cuda_visible_devices"] == ""
-
-
-def test_both_methods_in_one_sweep(swept, tmp_path):
-    repository = swept.copy(tmp_path / "methods")
-    small = [override for override in SMALL if not override.startswith("search.max_lam_steps")]
-    done = repository.run("pipelines.run", "-m", "search=wachter,primal_dual", "search.target_class=1", *small)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert repository.table()["method"].tolist() == ["wachter", "primal_dual"]
-
-
-def test_a_cell_that_fails_is_reported_and_does_not_stop_the_others(swept, tmp_path):
-    """The model is NaN once the corner is bright, which the way to class 1 leads through and `same` does not."""
-    inputs = keras.Input((28, 28, 1))
-    corner = inputs[:, 0, 0]
-    logits = keras.ops.concatenate([5 + 0 * corner, 30 * (corner + 0.5), keras.ops.repeat(0 * corner, 8, 1)], axis=1)
-    outputs = keras.ops.softmax(logits + 0 * keras.ops.log(-0.3 - corner))
-    keras.Model(inputs, outputs).save(tmp_path / "nan.keras")
-    repository = swept.copy(tmp_path / "failing")
-    chosen = (
-        "-m",
-        "model=keras",
-        f"model.path={tmp_path / 'nan.keras'}",
-        "judges.steps=20",
-        "search.target_class=1,same",
-    )
-    done = repository.run("pipelines.run", *chosen)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "missing: target_class=1: " in done.stderr and "Traceback" not in done.stderr
-    assert repository.table()["target_class"].tolist() == ["same"] and repository.table()["l1"].tolist() == [0]
-    newest = repository.runs("sweep")[0]
-    children = [run for run in repository.runs("cell") if run.data.tags["mlflow.parentRunId"] == newest.info.run_id]
-    assert newest.info.status == "FAILED"
-    assert {run.info.run_name: run.info.status for run in children} == {
-        "target_class=1": "FAILED",
-        "target_class=same": "FINISHED",
-    }
-    alone = repository.run("pipelines.run", *chosen[:-1], "search.target_class=1")
-    assert alone.returncode == 1 and "missing: target_class=1: " in alone.stderr and "Traceback" not in alone.stderr
+    """Then it has what was missing: a wider sweep computes only what is new, two cells a job."""
+    repository, hidden = swept.copy(tmp_path / "gpu"), {"CUDA_VISIBLE_DEVICES": ""}
+    before = repository.records()
+    alone = ("pipelines.run", *SWEEP, "launch.gpus=1", "search.target_class=2")
+    failed = repository.run(*alone, **hidden)
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert "missing: target_class=2: " in failed.stderr and "launch.without_gpu=cpu" in failed.stderr
     assert len(repository.table()) == 0 and repository.runs("sweep")[0].info.status == "FAILED"
-
-
-def test_killed_at_any_moment_and_run_again_gives_the_same_table(swept, tmp_path):
-    repository = swept.copy(tmp_path / "killed")
-    repository.forget()
-    started = repository.start("pipelines.run", *SWEEP, "launch.cells_per_job=1")
-    for line in started.stdout:
-        if line.startswith("target_class=1"):
-            break
-    os.killpg(started.pid, signal.SIGKILL)
-    started.wait()
-    started.stdout.close()
-    finished = repository.records()
-    assert 1 <= len(finished) < 3
-    again = repository.run("pipelines.run", *SWEEP)
-    assert again.returncode == 0, again.stdout + again.stderr
+    wider = (*alone[:-1], "search.target_class=1,2,3,4", "launch.without_gpu=cpu", "launch.cells_per_job=2")
+    done = repository.run(*wider, **hidden)
+    assert done.returncode == 0 and "4 cells, 3 to compute" in done.stdout, done.stdout + done.stderr
+    assert len(repository.runs("sweep")) == 3 and len(repository.runs("cell")) == 3 + 4 + 1
     after = repository.records()
-    assert {cell: after[cell] for cell in finished} == finished
-    pd.testing.assert_frame_equal(repository.table().drop(columns="runtime_s"), swept.table().drop(columns="runtime_s"))
-    assert len(repository.runs("sweep")) == 1 and len(repository.runs("cell")) == 3
-    assert {run.info.status for kind in ("sweep", "cell") for run in repository.runs(kind)} == {"FINISHED"}
+    assert {cell: after[cell] for cell in before} == before
+    new = [after[cell] for cell in after.keys() - before.keys()]
+    assert sorted(record["batch"] for record in new) == [1, 2, 2]
+    for record in new:
+        assert record["device"]["kind"] == "CPU" and record["device"]["cuda_visible_devices"] == ""
 
 
 def test_runs_that_were_left_unfinished_or_doubled_are_put_right(swept, tmp_path):
@@ -211,20 +139,28 @@ def test_runs_that_were_left_unfinished_or_doubled_are_put_right(swept, tmp_path
     assert all("l1" in run.data.metrics for run in after)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_keeps_what_is_finished_and_marks_the_sweep_as_killed(swept, tmp_path, ending):
+def test_an_interrupt_keeps_what_is_finished_and_run_again_gives_the_same_table(swept, tmp_path):
     repository = swept.copy(tmp_path / "interrupted")
-    started = repository.start("pipelines.run", *SWEEP, "search.learning_rate=0.2", "launch.cells_per_job=1")
+    repository.forget()
+    started = repository.start("pipelines.run", *SWEEP, "launch.cells_per_job=1")
     for line in started.stdout:
         if line.startswith("target_class=0"):
             break
-    os.kill(started.pid, ending)
+    started.send_signal(signal.SIGINT)
     said = started.stdout.read()
     assert started.wait() == 130 and "stopped: finished cells are kept" in said and "Traceback" not in said
     started.stdout.close()
-    newest = repository.runs("sweep")[0]
-    assert newest.info.status == "KILLED"
+    assert [run.info.status for run in repository.runs("sweep")] == ["KILLED"]
     assert {run.info.status for run in repository.runs("cell")} == {"FINISHED"}
+    finished = repository.records()
+    assert 1 <= len(finished) < 3
+    again = repository.run("pipelines.run", *SWEEP)
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = repository.records()
+    assert {cell: after[cell] for cell in finished} == finished
+    pd.testing.assert_frame_equal(repository.table().drop(columns="runtime_s"), swept.table().drop(columns="runtime_s"))
+    assert len(repository.runs("sweep")) == 1 and len(repository.runs("cell")) == 3
+    assert {run.info.status for kind in ("sweep", "cell") for run in repository.runs(kind)} == {"FINISHED"}
 
 
 def test_an_interrupt_inside_a_destructor_ends_the_driver_too(tmp_path):
