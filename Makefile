@@ -4,6 +4,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 ENV := .venv/.complete
 SERVICES_ENV := .venv/.services
+PEERS_UV = $(BIN)/uv --config-file peers/uv.toml
 # the extras for other launchers, a tracking server, and the tests with real services
 SERVICES := joblib ray slurm server services
 # the tests with Slurm and Ray
@@ -61,9 +62,21 @@ bench: $(ENV)  ## compare the methods and the peer on the same instances
 lock: $(ENV)  ## update the lock files to the newest versions that pyproject.toml allows
 	$(COMPILE) --extra dev --output-file requirements.lock
 	$(COMPILE) $(addprefix --extra ,$(SERVICES)) --constraints requirements.lock --output-file requirements-services.lock
+	for name in alibi torch; do $(PEERS_UV) pip compile peers/$$name.in --universal --python-version 3.11 --generate-hashes \
+	  --upgrade --quiet --custom-compile-command "make lock" --output-file peers/$$name.lock || exit; done
 
 clean:  ## remove the environment, but not the results
 	rm -rf .venv .venv-peer
+
+.PHONY: peers
+peers: .venv-peers/alibi/.complete .venv-peers/torch/.complete  ## create the environments of other libraries' methods, for +experiment=field_small
+
+# alibi needs TensorFlow 2.14, and that needs Python 3.11; adversarial-library needs Python below 3.12
+.venv-peers/%/.complete: peers/%.lock peers/uv.toml $(ENV)
+	@echo "creating the environment in $(@D)"
+	@$(BIN)/uv venv --quiet --clear --python 3.11 $(@D)
+	@$(PEERS_UV) pip sync --quiet --python $(@D)/bin/python --require-hashes peers/$*.lock
+	@touch $@
 
 # exact versions, verified by hash; compiled bytecode halves the import time of TensorFlow
 $(ENV): requirements.lock
