@@ -1,8 +1,8 @@
-"""ALMA-L1, the Augmented Lagrangian Method for Adversarial attacks, of adversarial-library 0.2.8 (BSD 3-Clause licence).
+"""ALMA-L1, the Augmented Lagrangian Method for Adversarial attacks, of adversarial-library 0.2.8 (BSD 3-Clause).
 
-Rony, Granger, Pedersoli and Ben Ayed: Augmented Lagrangian adversarial attacks. ICCV 2021, arXiv:2011.11857. The settings
-are the authors' for L1 and 1,000 steps: the penalty P2, a first step that changes the L1 distance by 0.5, alpha 0.9.
-It normalises the margin by the third and fourth logit, so a model needs at least four classes.
+Rony, Granger, Pedersoli and Ben Ayed: Augmented Lagrangian adversarial attacks. ICCV 2021, arXiv:2011.11857. The
+settings are the authors' for L1 and 1,000 steps: the penalty P2, a first step that changes the L1 distance by 0.5, and
+alpha 0.9. It normalises the margin by the third and fourth logit, so a model needs at least four classes.
 """
 
 from __future__ import annotations

@@ -32,5 +32,5 @@ class Fmn(Attack):
         """The nearest point of the boundary on the way."""
         from adv_lib.attacks import fmn
 
-        settings = {"steps": self.steps, "α_init": self.step_size, "starting_points": start}
+        settings = {"steps": self.steps, "α_init": self.step_size, "starting_points": start}  # noqa: RUF001
         return fmn(model, x, target, norm=1, targeted=True, **settings)

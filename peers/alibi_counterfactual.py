@@ -1,4 +1,4 @@
-"""`Counterfactual` of alibi 0.9.6 (Business Source Licence 1.1, which permits to run it), with the settings of its docs.
+"""`Counterfactual` of alibi 0.9.6 (Business Source Licence 1.1, which permits to run it).
 
 Wachter, Mittelstadt and Russell: Counterfactual explanations without opening the black box. Harvard Journal of Law &
 Technology 31(2), 2018. The settings are those of alibi's MNIST example, which are also its defaults: 10 weights of the
