@@ -28,7 +28,7 @@ _AT_ONCE = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ArrayMethod):
-    """A targeted attack that minimises L1 on inputs in [0, 1]; for `other`, its target is the most probable other class.
+    """A targeted attack that minimises L1 on inputs in [0, 1]; for `other`, the target is the most probable of them.
 
     Example of a complete file:
 
