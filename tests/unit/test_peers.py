@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cfx import InputError
 from pipelines.config import CONF, compose, searches
 
 PEERS = CONF.parent / "peers"
@@ -18,6 +19,12 @@ def test_a_peer_is_chosen_by_its_name_like_any_method(path):
     assert searches.name(search) == path.stem
     assert CONF.parent / search["module"] == path
     assert search["module_sha256"]
+
+
+def test_a_peer_without_its_environment_is_refused_with_the_command_that_creates_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^search.python: .* does not exist; create it with `make peers`$"):
+        compose.compose(["-m", "search=primal_dual,adv_lib_fmn"])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
