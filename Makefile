@@ -5,6 +5,7 @@ BIN := .venv/bin
 ENV := .venv/.complete
 SERVICES_ENV := .venv/.services
 DOCS_ENV := .venv-docs/.complete
+PEERS_UV = $(BIN)/uv --config-file peers/uv.toml
 # the extras for other launchers, a tracking server, and the tests with real services
 SERVICES := joblib ray slurm server services
 # the tests with Slurm and Ray
@@ -14,7 +15,7 @@ COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
 
 .DEFAULT_GOAL := help
 .PHONY: help environment run test test-slow test-wheel test-services test-engines test-others services services-stop \
-  check paper atlas bench docs lock clean
+  check paper atlas bench peers docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,9 +71,20 @@ lock: $(ENV)  ## update the lock files to the newest versions that pyproject.tom
 	$(COMPILE) pyproject.toml $(addprefix --extra ,$(SERVICES)) --constraints requirements.lock \
 	  --output-file requirements-services.lock
 	$(COMPILE) --group docs --output-file requirements-docs.lock
+	for name in alibi torch; do $(PEERS_UV) pip compile peers/$$name.in --universal --python-version 3.11 --generate-hashes \
+	  --upgrade --quiet --custom-compile-command "make lock" --output-file peers/$$name.lock || exit; done
 
 clean:  ## remove the environments, but not the results
-	rm -rf .venv .venv-peer .venv-docs site
+	rm -rf .venv .venv-peer .venv-peers .venv-docs site
+
+peers: .venv-peers/alibi/.complete .venv-peers/torch/.complete  ## create the environments of other libraries' methods, for +experiment=field_small
+
+# alibi needs TensorFlow 2.14, and that needs Python 3.11; adversarial-library needs Python below 3.12
+.venv-peers/%/.complete: peers/%.lock peers/uv.toml $(ENV)
+	@echo "creating the environment in $(@D)"
+	@$(BIN)/uv venv --quiet --clear --python 3.11 $(@D)
+	@$(PEERS_UV) pip sync --quiet --python $(@D)/bin/python --require-hashes peers/$*.lock
+	@touch $@
 
 # exact versions, verified by hash; compiled bytecode halves the import time of TensorFlow
 $(ENV): requirements.lock

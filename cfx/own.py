@@ -41,9 +41,10 @@ Its fields, together with those of `cfx.method.Method`, are its hyperparameters.
 environment, but not other files in its folder, so that the digest of the file identifies the method.
 
 The environment is this one, or that of another interpreter, where `cfx` need not be installed: the file may import
-`cfx.method` and `cfx.problem` there, which need Python 3.10 and numpy. The model stays in this process, and the method
-calls it through `problem`. A Keras model is also available as a copy, `problem.model_file`, if Keras can save it, and
-as `problem.model_weights`. An error message contains the last lines that the method printed.
+`cfx.method` and `cfx.problem` there, which need Python 3.10 and numpy, `cfx.attack` for an attack of a PyTorch library,
+and `cfx.keras2`; peers/ has examples. The model stays in this process, and the method calls it through `problem`. A
+Keras model is also available as a copy, `problem.model_file`, if Keras can save it, and as `problem.model_weights`. An
+error message contains the last lines that the method printed.
 
 At the end of the search, after a timeout, or if the caller is killed, the process and its children are killed, except
 those that have started a new session.

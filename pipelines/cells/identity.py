@@ -22,8 +22,8 @@ from pipelines.config import searches
 
 _CFX = Path(cfx.__file__).parent
 _ENGINE = (_CFX / "search.py", _CFX / "metrics.py")
-# The modules that run a custom method, and its options that do not change the result.
-_OWN = (_CFX / "own.py", _CFX / "worker.py")
+# The modules that run a custom method, or that its file may import, and its options that do not change the result.
+_OWN = (_CFX / "own.py", _CFX / "worker.py", *source.FOR_FILES)
 _OPERATIONAL = ("module", "python", "timeout_s")
 
 

@@ -20,6 +20,8 @@ _PARAMETERS = (
 )
 # Its modules are imported by name, without an import statement.
 _METHODS = ROOT / "cfx" / "methods"
+# Modules for the files of custom methods, which import them.
+FOR_FILES = (ROOT / "cfx" / "attack.py", ROOT / "cfx" / "keras2.py")
 
 
 @cache
@@ -28,7 +30,7 @@ def stage_modules(name: str) -> frozenset[Path]:
     excluded = frozenset(ROOT / path for path in (*_OUTPUT, *(_PARAMETERS if name in _TRAINING_STAGES else ())))
     found = modules(ROOT / "pipelines" / "stages" / f"{name}.py", excluded)
     if _METHODS / "__init__.py" in found:
-        found = found.union(*(modules(path, excluded) for path in _METHODS.glob("*.py")))
+        found = found.union(*(modules(path, excluded) for path in (*_METHODS.glob("*.py"), *FOR_FILES)))
     return found
 
 

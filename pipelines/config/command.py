@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.config import CONF
+from pipelines.config import CONF, searches
 from pipelines.config.schema import FILES, GROUP_NAMES, UPSTREAM
 
 
@@ -25,9 +25,9 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
     """
     variants = params["variants"] or [{**params, "swept": {}}]
     sweep = dict(params["sweep"])
-    searches = sweep.pop("search", [params["search"]])
+    sections = sweep.pop("search", [params["search"]])
     groups = {name: list(dict.fromkeys(variant[name]["name"] for variant in variants)) for name in ("data", "model")}
-    groups["search"] = [search["method"] for search in searches]
+    groups["search"] = [_search_option(search, conf) for search in sections]
     axes = {key: _unique(variant["swept"][key] for variant in variants) for key in variants[0]["swept"]}
     axes |= {f"search.{key}": values for key, values in sweep.items()}
     files = dict(FILES.values())
@@ -39,7 +39,10 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
         ({key: variant[key] for key in UPSTREAM if variant.get(key) is not None}, _defaults(variant, conf))
         for variant in variants
     ]
-    search = [({"search": search}, {"search": _read(f"search/{search['method']}", conf)}) for search in searches]
+    search = [
+        ({"search": one}, {"search": _read(f"search/{option}", conf)})
+        for one, option in zip(sections, groups["search"], strict=True)
+    ]
     instances = [({"instances": params["instances"]}, _read("config", conf))]
     for alternatives in (upstream, instances, search):
         # an option of the search applies to the methods that have it, any other to all variants
@@ -47,7 +50,7 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
         if common is None:
             return None
         changed |= common
-    if len(set(groups["search"])) < len(searches):
+    if len(set(groups["search"])) < len(sections):
         return None
     if groups["model"] == ["keras"]:
         # training options are rejected for a trained model
@@ -113,10 +116,22 @@ def _defaults(variant: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:
     return config | data | merged | {"model": _read(f"model/{variant['model']['name']}", conf)}
 
 
+def _search_option(search: Mapping[str, Any], conf: Path | None) -> str:
+    """The option of the group `search`: of a custom method in conf/, such as a peer, the name of its file."""
+    method, name = str(search["method"]), searches.name(search)
+    return name if _read(f"search/{name}", conf).get("module") == search.get("module") else method
+
+
 def _read(name: str, conf: Path | None) -> dict[str, Any]:
-    """A file of conf/; empty if it does not exist."""
+    """A file of conf/ with the options of its group that it extends; empty if it does not exist."""
     path = None if conf is None else conf / f"{name}.yaml"
-    return yaml.safe_load(path.read_text()) if path is not None and path.is_file() else {}
+    if path is None or not path.is_file():
+        return {}
+    values = yaml.safe_load(path.read_text())
+    extended = [one for one in values.pop("defaults", []) if name.startswith("search/") and one != "_self_"]
+    for one in extended:
+        values = _read(f"search/{one}", conf) | values
+    return values
 
 
 def _unique(values: Any) -> list[Any]:

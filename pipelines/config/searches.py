@@ -28,6 +28,8 @@ _FILE_OPTIONS = ("module", "python", "timeout_s")
 # The options of search=own that are not hyperparameters; the digests of the file and of its packages are filled in.
 FILE = (*_FILE_OPTIONS, "module_sha256", "environment")
 _PROBLEM = ("target_class", "target_proba", "tol", "feature_range")
+# The environments of the files in peers/.
+_PEERS = ".venv-peers/"
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
@@ -103,6 +105,9 @@ def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = (
     """
     if not section.get("module"):
         raise InputError("search.module: is missing; give search.module=my_method.py")
+    python = str(section.get("python"))
+    if python.startswith(_PEERS) and not Path(python).exists():
+        raise InputError(f"search.python: {python} does not exist; create it with `make peers`")
     try:
         file = OwnMethod(**_file(section))
         arguments = file.module, file.python

@@ -30,6 +30,7 @@ def command_of(asked: schema.Params, conf: Path | None = CONF) -> str | None:
         ["-m", "search=plausible,primal_dual", "search.plausibility=0.25,0.5", "guides.epochs=1"],
         ["-m", "seed=1,0", "data.seed=0,1", "search.target_class=1,2", "training.epochs=3"],
         ["-m", "data=mnist_5k,mnist", "search.target_class=1,2"],
+        ["-m", "search=primal_dual,adv_lib_pdpgd", "search.python=null", "search.target_class=1,2", "search.steps=50"],
         ["data=mnist", "data.path=null", "instances.range=[0,5]", "search.learning_rate=1e-5"],
     ],
 )

@@ -29,6 +29,7 @@ def codes_where_changed(module, monkeypatch):
         ("methods/nearest_neighbour.py", {"nearest_neighbour", "segment"}),
         ("methods/plausible.py", {"plausible"}),
         ("worker.py", {"own"}),
+        ("attack.py", {"own"}),
         # which trains guides: a cell holds their digests
         ("guide_training.py", set()),
         # which no result depends on
