@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def files(tmp_path_factory):
         patch.chdir(folder)
         exec(data, {"np": np})
     (folder / "mine.keras").touch()
+    (folder / "peers").symlink_to(ROOT / "peers")
+    for environment in ("alibi", "torch"):
+        # an interpreter that can read the files; their libraries are imported by a search only
+        python = folder / f".venv-peers/{environment}/bin/python"
+        python.parent.mkdir(parents=True)
+        python.symlink_to(sys.executable)
     fan_out.use_presets()
     return folder
 

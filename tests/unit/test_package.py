@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
+# `cfx.attack` runs only in an environment of a user's file that has PyTorch
+ELSEWHERE = {"torch"}
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -28,7 +30,7 @@ def imported(package: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 modules.add(node.module.split(".")[0])
     known = packages_distributions()
-    others = modules - sys.stdlib_module_names - {"cfx", "pipelines"}
+    others = modules - sys.stdlib_module_names - {"cfx", "pipelines"} - ELSEWHERE
     # several distributions may have parts of one module, such as mlflow and mlflow-skinny
     return {min(known[name], key=len).lower() for name in others}
 
