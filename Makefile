@@ -67,6 +67,7 @@ lock: $(ENV)  ## update the lock files to the newest versions that pyproject.tom
 
 clean:  ## remove the environment, but not the results
 	rm -rf .venv .venv-peer
+	rm -rf .venv-peers
 
 .PHONY: peers
 peers: .venv-peers/alibi/.complete .venv-peers/torch/.complete  ## create the environments of other libraries' methods, for +experiment=field_small
