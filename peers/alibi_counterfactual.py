@@ -3,6 +3,8 @@
 Wachter, Mittelstadt and Russell: Counterfactual explanations without opening the black box. Harvard Journal of Law &
 Technology 31(2), 2018. The settings are those of alibi's MNIST example, which are also its defaults: 10 weights of the
 distance by bisection, 1,000 steps of Adam each. It asks for |f_t - target_proba| <= tol itself.
+
+alibi runs a copy of the model, so `iterations` does not count its calls.
 """
 
 from __future__ import annotations

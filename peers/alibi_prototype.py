@@ -6,6 +6,8 @@ convolutional autoencoder, trained here on the training split. Two settings diff
 change of class: kappa = target_proba - tol asks for f_t at least that much above the other classes, and 10 weights of
 the prediction loss in place of 2 find more of the instances. A table, for which an autoencoder of images has no form,
 uses k-d trees, as in alibi's example of a table.
+
+alibi runs a copy of the model, so `iterations` does not count its calls.
 """
 
 from __future__ import annotations
