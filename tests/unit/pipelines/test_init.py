@@ -39,19 +39,20 @@ def test_the_stages_of_a_new_folder_are_those_of_a_clone_with_a_digest_in_place_
 
 
 def test_a_change_of_a_source_file_changes_the_digests_of_its_stages(tmp_path, monkeypatch):
+    installed = tmp_path / "installed"
     for stage in stages((PROJECT / "dvc.yaml").read_text()).values():
         for path in (path for path in stage["deps"] if not path.startswith("artifacts/")):
-            copy = tmp_path / path / "one.py" if path == "cfx/methods" else tmp_path / path
+            copy = installed / path / "one.py" if path == "cfx/methods" else installed / path
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(path)
-    monkeypatch.setattr("pipelines.cells.source.ROOT", tmp_path)
+    monkeypatch.setattr("pipelines.cells.source.ROOT", installed)
     dvc.write_pipeline()
     before = yaml.safe_load(dvc.CODE.read_text())
-    (tmp_path / "pipelines/reporting/page.css").write_text("changed")
+    (installed / "pipelines/reporting/page.css").write_text("changed")
     dvc.write_pipeline()
     after = yaml.safe_load(dvc.CODE.read_text())
     assert {name for name in after if after[name] != before[name]} == {"report"}
-    (tmp_path / "cfx/methods/one.py").write_text("changed")
+    (installed / "cfx/methods/one.py").write_text("changed")
     dvc.write_pipeline()
     last = yaml.safe_load(dvc.CODE.read_text())
     assert {name for name in last if last[name] != after[name]} == {"explain", "report"}
