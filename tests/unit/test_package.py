@@ -8,6 +8,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from setuptools import Distribution
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -59,3 +60,21 @@ def test_every_package_and_its_files_are_in_the_wheel(package):
         below = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
         files = {path for path in below if next(one for one in path.parents if one in folders) == folder}
         assert files == {path for pattern in patterns for path in folder.glob(pattern)}
+
+
+def test_no_config_file_in_the_wheel_needs_the_peers_of_a_clone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    distribution = Distribution()
+    distribution.parse_config_files()
+    command = distribution.get_command_obj("build_py")
+    command.ensure_finalized()
+    (files,) = (files for package, _, _, files in command.data_files if package == "pipelines.project")
+    peers = {path.stem for path in (ROOT / "peers").glob("*.py")}
+    needing = {str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*.yaml") if names_one(path, peers)}
+    assert len(needing) > len(peers)
+    everything = {str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*.yaml")}
+    assert set(files) == (everything - needing) | {"dvc.yaml", "paper/expected.json"}
+
+
+def names_one(path: Path, peers: set[str]) -> bool:
+    return any(peer in path.read_text() for peer in {"peers/", ".venv-peers", *peers})
