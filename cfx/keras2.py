@@ -7,7 +7,6 @@ problem. So the layers of a Sequential model are created again, and the result i
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from typing import Any
 
@@ -16,8 +15,6 @@ import numpy as np
 from cfx.errors import InputError
 from cfx.problem import Problem
 
-# TensorFlow prints its messages before the first line of a method; they would hide the method's own.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # What the versions write differently, and what only matters for training.
 _IGNORED = ("dtype", "initializer", "regularizer", "constraint")
 # The largest difference of a probability.

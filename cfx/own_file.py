@@ -105,10 +105,16 @@ def plain(values: Mapping[str, Any], argument: str) -> dict[str, Any]:
 
 
 def blame(error: Exception, module: Path) -> str:
-    """An exception of a user's file in one line: the line of the file, the class of the exception and its message."""
+    """An exception of a user's file in one line: the line of the file, the class of the exception and its message.
+
+    An InputError is no defect of the file, so its message stands alone.
+    """
+    message = one_line(str(error))[:_MESSAGE]
+    if isinstance(error, InputError):
+        return f"{module.name}: {message}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(module)]
     where = f"{module.name}, line {frames[-1].lineno}" if frames else module.name
-    return f"{where}: {type(error).__name__}: {one_line(str(error))[:_MESSAGE]}"
+    return f"{where}: {type(error).__name__}: {message}"
 
 
 def one_line(text: str) -> str:

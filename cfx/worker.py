@@ -70,6 +70,8 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def main(requests: int, replies: int, caller: int) -> None:
     """Answer one request, in a process guarded by another one."""
+    # The messages of TensorFlow would hide those of the method; the user's own value takes precedence.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     worker = os.fork()
     _outlive_requests_to_end()
     if worker:

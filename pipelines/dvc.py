@@ -31,8 +31,6 @@ from pipelines.terminal import console
 LOCK = Path("dvc.lock")
 CODE = Path("code.yaml")
 PIPELINE = Path("dvc.yaml")
-# The files that a run may change.
-_FILES = (schema.PATH, PIPELINE, CODE, LOCK)
 
 
 def reproduce(*stages: str, force: bool = False) -> None:
@@ -74,7 +72,8 @@ def reproduce(*stages: str, force: bool = False) -> None:
 @contextmanager
 def restore_on_error() -> Iterator[None]:
     """Restore the files of DVC and the artefacts if the context ends with an exception."""
-    previous = {path: path.read_bytes() if path.exists() else None for path in _FILES}
+    files = (schema.PATH, LOCK) if _is_clone() else (schema.PATH, LOCK, PIPELINE, CODE)
+    previous = {path: path.read_bytes() if path.exists() else None for path in files}
     try:
         yield
     except BaseException:
@@ -93,7 +92,9 @@ def restore_on_error() -> Iterator[None]:
 
 
 def write_pipeline() -> None:
-    """Write dvc.yaml and code.yaml for a folder without source files, if they change, from the project's pipeline."""
+    """Write dvc.yaml and code.yaml from the project's pipeline if they change, unless this folder is a clone."""
+    if _is_clone():
+        return
     pipeline = yaml.safe_load((PROJECT / PIPELINE).read_text())
     code = {}
     for name, stage in pipeline["stages"].items():
@@ -108,6 +109,11 @@ def write_pipeline() -> None:
     )
     _write(PIPELINE, header, pipeline)
     _write(CODE, "# Written by `cfx run`: the digest of the installed source files of each stage.\n", code)
+
+
+def _is_clone() -> bool:
+    """Whether this folder has the source files that run in it, so that its dvc.yaml is the user's."""
+    return Path.cwd() == source.ROOT
 
 
 def _sha256(paths: Iterable[Path]) -> str:

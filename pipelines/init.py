@@ -7,11 +7,12 @@ which is a template for experiments. It becomes a DVC repository and, unless it 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 from cfx.errors import InputError
@@ -30,8 +31,11 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="a new folder, or an existing one without these files")
     folder = parser.parse_args().folder
     with user_errors():
-        check(folder)
-        make(folder)
+        try:
+            check(folder)
+            make(folder)
+        except OSError as error:
+            raise InputError(f"{folder}: {error.strerror}; choose another folder") from error
     enter = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     console.print(f"made {folder}; run your first sweep with: {enter}cfx run +sweep=targets", markup=False)
     return 0
@@ -41,8 +45,9 @@ def check(folder: Path) -> None:
     """Raise InputError if the folder cannot be made: git is missing, or a file is in the way."""
     if shutil.which("git") is None:
         raise InputError("git: is not installed; DVC needs it to keep the versions of the results")
-    # a package of the same name here would be imported in place of the installed one
-    names = (*source.PACKAGES, "params.yaml", "dvc.yaml", "code.yaml", *(path.name for path in TEMPLATE.iterdir()))
+    # a module of the same name here would be imported in place of the installed one
+    modules = (name for package in source.PACKAGES for name in (package, f"{package}.py"))
+    names = (*modules, "params.yaml", "dvc.yaml", "code.yaml", *(path.name for path in TEMPLATE.iterdir()))
     if existing := [name for name in names if (folder / name).exists()]:
         raise InputError(f"{folder / existing[0]}: exists already; choose another folder")
     if (place := next(path for path in (folder, *folder.absolute().parents) if path.exists())) and not place.is_dir():
@@ -50,30 +55,29 @@ def check(folder: Path) -> None:
 
 
 def make(folder: Path) -> None:
-    """Write the files, and make the folder a repository of DVC and of git."""
-    # imported here, because it takes seconds and a refused command does not need it
-    from dvc.repo import Repo
+    """Write the files, and make the folder a git repository unless it is in one.
 
+    A failure leaves none of the files, so that the command can be repeated.
+    """
+    # imported here, because it takes seconds and a refused command does not need it
     from pipelines import dvc
 
-    shutil.copytree(TEMPLATE, folder, dirs_exist_ok=True)
-    os.chdir(folder)
-    ignored = Path(".dvcignore").read_text()
-    top = _git("rev-parse", "--show-toplevel")
-    if top is None:
-        _git("init", "--quiet")
-    if not Path(".dvc").exists():
-        Repo.init(subdir=top is not None and Path(top).resolve() != Path.cwd()).close()
-        # DVC writes a file of the same name
-        Path(".dvcignore").write_text(ignored)
-    schema.write(compose.compose([]).params)
-    dvc.write_pipeline()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".cfx-init-") as scratch:
+        with chdir(scratch):
+            schema.write(compose.compose([]).params)
+            dvc.write_pipeline()
+            if _git("rev-parse", "--git-dir").returncode and (made := _git("init", "--quiet")).returncode:
+                raise InputError(
+                    f"git init: {made.stderr.strip().splitlines()[-1]}; correct this and run the command again"
+                )
+        shutil.copytree(TEMPLATE, scratch, dirs_exist_ok=True)
+        for path in Path(scratch).iterdir():
+            path.rename(folder / path.name)
 
 
-def _git(*arguments: str) -> str | None:
-    """The output of git, or None if it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    return None if done.returncode else done.stdout.strip()
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True)
 
 
 if __name__ == "__main__":

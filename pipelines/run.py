@@ -104,8 +104,7 @@ def sweep(requested: Request) -> int:
     mlflow = client.connect(**requested.tracking)
     with dvc.restore_on_error():
         schema.write(requested.params)
-        if dvc.CODE.exists():
-            dvc.write_pipeline()
+        dvc.write_pipeline()
         dvc.reproduce("prepare")
         plan.check(requested.params, *plan.prepared_data(paths.LATEST))
         dvc.reproduce("train", "judges", "guides", "variants")

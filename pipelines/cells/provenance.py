@@ -126,9 +126,11 @@ def tags() -> dict[str, str]:
 
 @cache
 def commit() -> tuple[str, bool] | None:
-    """The git commit, and whether the working tree differs from it; None outside a clone."""
-    head = _git("rev-parse", "HEAD")
-    return None if head is None else (head, bool(_git("status", "--porcelain", *_SOURCES)))
+    """The git commit, and whether the working tree differs from it; None if this folder is not the root of a clone."""
+    # a folder inside another repository can neither be cloned nor be restored by a patch
+    if _git("rev-parse", "--show-prefix") != "" or (head := _git("rev-parse", "HEAD")) is None:
+        return None
+    return head, bool(_git("status", "--porcelain", *_SOURCES))
 
 
 def remote() -> str | None:

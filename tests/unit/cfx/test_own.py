@@ -1,3 +1,5 @@
+import importlib
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from cfx import own
+from cfx import keras2, own
 from cfx.errors import InputError
 from cfx.method import StepMethod
 from cfx.own import OwnMethod, describe, of_file
@@ -414,7 +416,6 @@ def test_a_keras_model_arrives_as_a_file_and_as_arrays(file, problem):
     model.set_weights([WEIGHTS, np.arange(3)])
     path = file(
         search="""
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
         import keras
         loaded = keras.saving.load_model(problem.model_file, safe_mode=True)
         weights, bias = problem.model_weights
@@ -441,13 +442,21 @@ def test_a_model_that_keras_cannot_save_is_no_reason_to_fail(file, problem):
     np.testing.assert_array_equal(found, problem.x)
 
 
-def test_what_the_model_refuses_is_raised_where_the_method_called(file, problem):
+def test_what_the_model_refuses_is_told_without_a_line_of_the_file(file, problem):
     def refuses(x):
         raise InputError("the model gives a number that is not finite")
 
     path = file(search="problem.probabilities(problem.x)")
     message = refusal(OwnMethod(module=path, timeout_s=60).search, replace(problem, probabilities=refuses))
-    assert message == "module: mine.py, line 12: InputError: the model gives a number that is not finite"
+    assert message == "module: mine.py: the model gives a number that is not finite"
+
+
+def test_messages_of_tensorflow_are_off_in_the_process_of_the_method_only(file, problem, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    importlib.reload(keras2)
+    path = file(search='return np.array(int(os.environ["TF_CPP_MIN_LOG_LEVEL"]))')
+    assert OwnMethod(module=path, timeout_s=60).search(problem) == 3
+    assert "TF_CPP_MIN_LOG_LEVEL" not in os.environ
 
 
 def test_a_defect_of_the_model_is_not_blamed_on_the_method(file, problem):

@@ -61,6 +61,23 @@ def test_what_dvc_cannot_read_is_told_in_a_line(stage):
         dvc.reproduce("one")
 
 
+@pytest.mark.parametrize("is_clone", [True, False])
+def test_a_failed_run_restores_the_pipeline_only_where_a_run_writes_it(stage, monkeypatch, is_clone):
+    if is_clone:
+        monkeypatch.setattr("pipelines.cells.source.ROOT", Path.cwd())
+    stage("touch made")
+    before = dvc.PIPELINE.read_text()
+    with pytest.raises(InputError), dvc.restore_on_error():
+        Path("params.yaml").touch()
+        dvc.write_pipeline()
+        assert dvc.CODE.exists() is not is_clone
+        if is_clone:
+            stage("touch other")  # an edit of the user's meanwhile
+        raise InputError
+    assert (dvc.PIPELINE.read_text() == before) is not is_clone
+    assert not Path("params.yaml").exists() and not dvc.CODE.exists()
+
+
 def test_another_command_of_dvc_is_told_in_a_line(stage):
     subprocess.run(["git", "init", "-q"], check=True)
     stage("sleep 60")

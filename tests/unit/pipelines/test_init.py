@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 import cfx
 from pipelines import __main__, dvc, init
@@ -39,19 +40,20 @@ def test_the_stages_of_a_new_folder_are_those_of_a_clone_with_a_digest_in_place_
 
 
 def test_a_change_of_a_source_file_changes_the_digests_of_its_stages(tmp_path, monkeypatch):
+    installed = tmp_path / "installed"
     for stage in stages((PROJECT / "dvc.yaml").read_text()).values():
         for path in (path for path in stage["deps"] if not path.startswith("artifacts/")):
-            copy = tmp_path / path / "one.py" if path == "cfx/methods" else tmp_path / path
+            copy = installed / path / "one.py" if path == "cfx/methods" else installed / path
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(path)
-    monkeypatch.setattr("pipelines.cells.source.ROOT", tmp_path)
+    monkeypatch.setattr("pipelines.cells.source.ROOT", installed)
     dvc.write_pipeline()
     before = yaml.safe_load(dvc.CODE.read_text())
-    (tmp_path / "pipelines/reporting/page.css").write_text("changed")
+    (installed / "pipelines/reporting/page.css").write_text("changed")
     dvc.write_pipeline()
     after = yaml.safe_load(dvc.CODE.read_text())
     assert {name for name in after if after[name] != before[name]} == {"report"}
-    (tmp_path / "cfx/methods/one.py").write_text("changed")
+    (installed / "cfx/methods/one.py").write_text("changed")
     dvc.write_pipeline()
     last = yaml.safe_load(dvc.CODE.read_text())
     assert {name for name in last if last[name] != after[name]} == {"explain", "report"}
@@ -60,7 +62,9 @@ def test_a_change_of_a_source_file_changes_the_digests_of_its_stages(tmp_path, m
 def test_a_new_folder_is_a_repository_of_git_and_dvc_with_an_experiment_that_composes(monkeypatch, capfd):
     assert called(monkeypatch, init, "a b") == 0
     assert "cd 'a b' && cfx run +sweep=targets" in capfd.readouterr().out
-    assert Path.cwd().name == "a b"
+    monkeypatch.chdir("a b")
+    with Repo() as repo:
+        assert repo.index.stages
     subprocess.run(["git", "check-ignore", "--quiet", "artifacts/"], check=True)
     assert Path(".dvc/config").exists() and "/.venv*" in Path(".dvcignore").read_text()
     assert schema.read() == compose.compose([]).params
@@ -70,10 +74,37 @@ def test_a_new_folder_is_a_repository_of_git_and_dvc_with_an_experiment_that_com
 def test_a_folder_inside_of_a_git_repository_stays_in_it(monkeypatch):
     subprocess.run(["git", "init", "-q"], check=True)
     assert called(monkeypatch, init, "part") == 0
-    assert not Path(".git").exists() and Path(".dvc/config").exists()
+    monkeypatch.chdir("part")
+    assert not Path(".git").exists()
+    with Repo() as repo:
+        assert repo.root_dir == str(Path.cwd()) and repo.index.stages
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "conf", "pipelines"])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_failed_command_leaves_none_of_the_files_and_can_be_repeated(monkeypatch, capfd, is_new):
+    if not is_new:
+        Path("study").mkdir()
+        Path("study/data.npz").touch()
+    monkeypatch.setenv("GIT_DEFAULT_HASH", "none")
+    with pytest.raises(SystemExit) as refused:
+        called(monkeypatch, init, "study")
+    assert refused.value.code == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: git init: ") and error.count("\n") == 1
+    assert [path.name for path in Path("study").iterdir()] == ["data.npz"][is_new:]
+    monkeypatch.delenv("GIT_DEFAULT_HASH")
+    assert called(monkeypatch, init, "study") == 0
+
+
+def test_a_folder_that_the_system_refuses_is_told_in_a_line(monkeypatch, capfd):
+    name = "x" * 300
+    with pytest.raises(SystemExit) as refused:
+        called(monkeypatch, init, name)
+    assert refused.value.code == 2
+    assert capfd.readouterr().err == f"error: {name}: File name too long; choose another folder\n"
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "conf", ".dvc", "pipelines", "cfx.py"])
 def test_nothing_is_overwritten(monkeypatch, capfd, name):
     Path(name).mkdir()
     with pytest.raises(SystemExit) as refused:

@@ -118,6 +118,15 @@ def test_a_clone_without_changes_has_no_diff() -> None:
     assert origin["diff"] is None and origin["untracked"] == {}
 
 
+def test_a_folder_inside_another_repository_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("study").mkdir()
+    monkeypatch.chdir("study")
+    Path("new.py").write_text("TWO = 2\n")
+    origin = provenance.origin()
+    assert [origin["commit"], origin["diff"], origin["untracked"]] == [None, None, {}]
+    assert "mlflow.source.git.commit" not in provenance.tags()
+
+
 def test_records_that_differ_in_an_untracked_file_say_so() -> None:
     record = {
         **{"commit": "c", "diff": "", "lock": None, "versions": {}, "device": {"kind": "CPU"}},
