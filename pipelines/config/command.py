@@ -48,7 +48,9 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
         ({"search": one}, {"search": _read(f"search/{option}", conf)})
         for one, option in zip(sections, groups["search"], strict=True)
     ]
-    instances = [({"instances": params["instances"]}, _read("config", conf))]
+    # beside index or range, per_class and classes have no effect
+    chosen = {key: value for key, value in params["instances"].items() if key in ("index", "range") and value}
+    instances = [({"instances": chosen or params["instances"]}, _defaults(variants[0], conf))]
     for alternatives in (upstream, instances, search):
         # an option of the search applies to the methods that have it, any other to all variants
         common = _common_changes(alternatives, excluded, optional=alternatives is search)
@@ -117,7 +119,7 @@ def _defaults(variant: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:
     """The default values in conf/ for the data set and the model of a variant."""
     data = _read(f"data/{variant['data']['name']}", conf)
     config = _read("config", conf)
-    merged = {section: data.get(section, {}) | config.get(section, {}) for section in ("training", "judges")}
+    merged = {name: config.get(name, {}) | data.get(name, {}) for name in ("training", "judges", "instances")}
     return config | data | merged | {"model": _read(f"model/{variant['model']['name']}", conf)}
 
 
