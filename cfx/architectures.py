@@ -136,7 +136,7 @@ def attacked(model: keras.Model, x: tf.Tensor, y: tf.Tensor, eps: float, steps: 
 def _check_image(input_shape: tuple[int, ...], least: int, name: str) -> None:
     """Raise InputError unless the inputs are images of at least `least` pixels a side."""
     if len(input_shape) != 3 or min(input_shape[:2]) < least:
-        raise InputError(
-            f"model={name}: needs images (height, width, channels) of at least {least} pixels a side, "
-            f"not {input_shape}; use model=mlp"
-        )
+        needs = f"needs images (height, width, channels) of at least {least} pixels a side, not {input_shape}"
+        if least == 1:
+            needs = f"needs images (height, width, channels), not {input_shape}"
+        raise InputError(f"model={name}: {needs}; use model=mlp")

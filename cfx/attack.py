@@ -76,10 +76,7 @@ class Attack(ArrayMethod):
         x = (problem.x[rows] - low) / width
         model = _module(Classifier(problem, target[rows], low, width))
         attacked = self.perturb(model, torch.from_numpy(x), torch.from_numpy(target[rows]), start).detach().numpy()
-        # an unchanged feature keeps its value, which the way to [0, 1] and back rounds
-        moved = np.where(attacked == x, problem.x[rows], np.clip(attacked, 0, 1) * width + low).astype(np.float32)
-        is_met = np.isfinite(moved).all(axis=tuple(range(1, moved.ndim))) & problem.is_met(moved, rows)
-        found[rows[is_met]] = moved[is_met]
+        found[rows] = accepted(problem, rows, x, attacked)
         return found
 
 
@@ -143,6 +140,20 @@ def starts(problem: Problem, target: np.ndarray) -> tuple[np.ndarray, np.ndarray
                 nearest[row], is_found[row] = candidates[is_met.argmax()], True
                 break
     return nearest, is_found
+
+
+def accepted(problem: Problem, rows: np.ndarray, x: np.ndarray, attacked: np.ndarray) -> np.ndarray:
+    """The attacked inputs that are counterfactuals, in the range of the problem; the instance in place of any other.
+
+    rows: (k,) their indices in the problem. x: (k, *shape), the instances in [0, 1]. attacked: (k, *shape).
+    """
+    low, width = _unit(problem)
+    instances, features = problem.x[rows], tuple(range(1, x.ndim))
+    # an unchanged feature keeps its value, which the way to [0, 1] and back rounds
+    moved = np.where(attacked == x, instances, np.clip(attacked, 0, 1) * width + low).astype(np.float32)
+    # the model rejects all rows if one is not finite
+    moved = np.where(np.isfinite(moved).all(axis=features, keepdims=True), moved, instances)
+    return np.where(np.expand_dims(problem.is_met(moved, rows), features), moved, instances)
 
 
 def _log_odds(problem: Problem) -> float:

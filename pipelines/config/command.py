@@ -30,6 +30,11 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
     groups["search"] = [_search_option(search, conf) for search in sections]
     axes = {key: _unique(variant["swept"][key] for variant in variants) for key in variants[0]["swept"]}
     axes |= {f"search.{key}": values for key, values in sweep.items()}
+    if "model" not in axes and len(groups["model"]) > 1:
+        # each data set selects its own
+        if any(variant["model"]["name"] != _default_model(variant["data"]["name"], conf) for variant in variants):
+            return None
+        groups["model"] = []
     files = dict(FILES.values())
     excluded = {*GROUP_NAMES, *axes, *(files[key] for key in axes if key in files)}
 
@@ -43,7 +48,9 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
         ({"search": one}, {"search": _read(f"search/{option}", conf)})
         for one, option in zip(sections, groups["search"], strict=True)
     ]
-    instances = [({"instances": params["instances"]}, _read("config", conf))]
+    # beside index or range, per_class and classes have no effect
+    chosen = {key: value for key, value in params["instances"].items() if key in ("index", "range") and value}
+    instances = [({"instances": chosen or params["instances"]}, _defaults(variants[0], conf))]
     for alternatives in (upstream, instances, search):
         # an option of the search applies to the methods that have it, any other to all variants
         common = _common_changes(alternatives, excluded, optional=alternatives is search)
@@ -58,7 +65,7 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
     given = {FILES[name]: path for name, path in variants[0]["paths"].items() if path}
     paths = {option: path for (option, digest), path in given.items() if digest in flatten(params)}
     options = {key: [value] for key, value in (paths | changed).items()} | axes
-    arguments = [f"{name}={','.join(chosen)}" for name, chosen in groups.items()]
+    arguments = [f"{name}={','.join(chosen)}" for name, chosen in groups.items() if chosen]
     for key, values in options.items():
         if key not in groups:
             if key in files or key == "search.module":
@@ -112,8 +119,17 @@ def _defaults(variant: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:
     """The default values in conf/ for the data set and the model of a variant."""
     data = _read(f"data/{variant['data']['name']}", conf)
     config = _read("config", conf)
-    merged = {section: data.get(section, {}) | config.get(section, {}) for section in ("training", "judges")}
+    merged = {name: config.get(name, {}) | data.get(name, {}) for name in ("training", "judges", "instances")}
     return config | data | merged | {"model": _read(f"model/{variant['model']['name']}", conf)}
+
+
+def _default_model(data: str, conf: Path | None) -> str | None:
+    """The option of the group `model` that conf/ selects for a data set."""
+    defaults = [entry for name in ("config", f"data/{data}") for entry in _load(name, conf).get("defaults", [])]
+    models = [
+        one[key] for one in defaults if isinstance(one, dict) for key in one if key in ("model", "override /model")
+    ]
+    return models[-1] if models else None
 
 
 def _search_option(search: Mapping[str, Any], conf: Path | None) -> str:
@@ -124,14 +140,16 @@ def _search_option(search: Mapping[str, Any], conf: Path | None) -> str:
 
 def _read(name: str, conf: Path | None) -> dict[str, Any]:
     """A file of conf/ with the options of its group that it extends; empty if it does not exist."""
-    path = None if conf is None else conf / f"{name}.yaml"
-    if path is None or not path.is_file():
-        return {}
-    values = yaml.safe_load(path.read_text())
+    values = _load(name, conf)
     extended = [one for one in values.pop("defaults", []) if name.startswith("search/") and one != "_self_"]
     for one in extended:
         values = _read(f"search/{one}", conf) | values
     return values
+
+
+def _load(name: str, conf: Path | None) -> dict[str, Any]:
+    path = None if conf is None else conf / f"{name}.yaml"
+    return yaml.safe_load(path.read_text()) if path is not None and path.is_file() else {}
 
 
 def _unique(values: Any) -> list[Any]:

@@ -163,6 +163,8 @@ def _counterfactual(
         points = path.x[steps], path.lam[steps], path.l1[steps], reached
         figures.evolution_strip(instance, *points, limits).save(evolution)
     return {
+        # a hyperparameter of a custom method may have the name of one of the others
+        **values,
         "cell": cell,
         "id": name,
         "caption": caption,
@@ -178,7 +180,6 @@ def _counterfactual(
             }
             for step, label in zip(steps, reached, strict=True)
         ],
-        **values,
     }
 
 

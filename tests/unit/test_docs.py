@@ -13,6 +13,7 @@ import pytest
 from cfx import methods
 from cfx.metrics import MEASURES
 from cfx.result import COLUMNS
+from pipelines.__main__ import COMMANDS
 from pipelines.cells import measures
 from pipelines.config import compose
 from pipelines.launching import fan_out
@@ -79,13 +80,20 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("arguments", commands("pipelines.run"), ids=" ".join)
+RUNS = {*commands("pipelines.run"), *(words[1:] for words in commands("cfx") if words[0] == "run")}
+
+
+@pytest.mark.parametrize("arguments", sorted(RUNS), ids=" ".join)
 def test_every_command_composes(arguments, files, monkeypatch):
     monkeypatch.chdir(files)
     for variable in ("MNIST_NPZ", "FASHION_MNIST_NPZ"):
         monkeypatch.delenv(variable, raising=False)
     if "--help" not in arguments:
         assert compose.compose(arguments).params
+
+
+def test_every_command_of_cfx_exists():
+    assert {words[0] for words in commands("cfx")} <= COMMANDS.keys()
 
 
 def test_every_target_of_make_exists():

@@ -1,6 +1,7 @@
 """`python -m pipelines.run`: a sweep, the same sweep again, and what it leaves."""
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cfx.result import Result
-from tests.workflow.conftest import ROOT, SWEEP
+from tests.workflow.conftest import ROOT, SWEEP, Repository
 
 COLUMNS = [
     *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "original_class", "cf_class"),
@@ -139,13 +140,24 @@ def test_runs_that_were_left_unfinished_or_doubled_are_put_right(swept, tmp_path
     assert all("l1" in run.data.metrics for run in after)
 
 
-def test_an_interrupt_keeps_what_is_finished_and_run_again_gives_the_same_table(swept, tmp_path):
-    repository = swept.copy(tmp_path / "interrupted")
-    repository.forget()
+def a_finished_cell(repository: Repository) -> subprocess.Popen[str]:
+    """The driver of the sweep, once it has finished one more cell."""
     started = repository.start("pipelines.run", *SWEEP, "launch.cells_per_job=1")
     for line in started.stdout:
-        if line.startswith("target_class=0"):
-            break
+        if line.startswith("target_class="):
+            return started
+    pytest.fail("the driver ended before it finished a cell")
+
+
+def test_a_killed_and_an_interrupted_sweep_keep_what_is_finished_and_run_again_give_the_same_table(swept, tmp_path):
+    repository = swept.copy(tmp_path / "interrupted")
+    repository.forget()
+    killed = a_finished_cell(repository)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    before = repository.records()
+    assert 1 <= len(before) < 3
+    started = a_finished_cell(repository)
     started.send_signal(signal.SIGINT)
     said = started.stdout.read()
     assert started.wait() == 130 and "stopped: finished cells are kept" in said and "Traceback" not in said
@@ -153,7 +165,8 @@ def test_an_interrupt_keeps_what_is_finished_and_run_again_gives_the_same_table(
     assert [run.info.status for run in repository.runs("sweep")] == ["KILLED"]
     assert {run.info.status for run in repository.runs("cell")} == {"FINISHED"}
     finished = repository.records()
-    assert 1 <= len(finished) < 3
+    assert len(before) < len(finished) < 3
+    assert {cell: finished[cell] for cell in before} == before
     again = repository.run("pipelines.run", *SWEEP)
     assert again.returncode == 0, again.stdout + again.stderr
     after = repository.records()

@@ -48,6 +48,11 @@ def test_a_classifier_gives_a_probability_for_each_class_or_says_that_it_needs_i
     assert np.ptp(probabilities, axis=0).max() > 0
 
 
+def test_a_classifier_for_images_of_any_size_names_no_size():
+    with pytest.raises(InputError, match=r"^model=resnet: needs images \(height, width, channels\), not \(6,\)"):
+        architectures.resnet((6,), 3, **SMALL["resnet"])
+
+
 def test_images_too_small_for_the_cnn_are_refused():
     with pytest.raises(InputError, match=r"model=cnn: .* at least 4 pixels"):
         architectures.cnn((3, 8, 1), 10)

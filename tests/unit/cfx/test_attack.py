@@ -1,9 +1,11 @@
 """The classifier that an adversarial attack is given, on linear models: no PyTorch is needed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cfx.attack import Classifier, starts
+from cfx.attack import Classifier, accepted, starts
 from cfx.problem import Problem
 
 FEATURES = 6
@@ -89,3 +91,22 @@ def test_a_start_is_the_nearest_training_instance_that_is_a_counterfactual():
         is_one = (y_train == row) & (asked.probabilities(x_train)[:, row] >= 0.6)
         expected = np.abs(x_train[is_one] - asked.x[row]).sum(axis=1).min()
         assert np.abs(nearest[row] - asked.x[row]).sum() == pytest.approx(expected)
+
+
+def test_a_row_that_the_attack_leaves_not_finite_or_no_counterfactual_is_the_instance_and_costs_no_other_row():
+    asked = problem(n=6, target_proba=0.9, tol=0.3)
+
+    def probabilities(inputs: np.ndarray) -> np.ndarray:
+        assert np.isfinite(inputs).all(), "a model rejects the whole batch"
+        return np.where(inputs[:, :1] > 0.49, asked.target[rows], 0.25)
+
+    rows = np.array([5, 0, 2, 3])
+    asked = replace(asked, probabilities=probabilities)
+    unit = asked.x[rows] + np.float32(0.5)
+    attacked = unit.copy()
+    attacked[:3, 0] = 1.5
+    attacked[2, 1] = np.nan
+    x = accepted(asked, rows, unit, attacked)
+    assert x.dtype == np.float32 and (x[:2, 0] == 0.5).all()
+    np.testing.assert_array_equal(x[:2, 1:], asked.x[rows[:2], 1:])
+    np.testing.assert_array_equal(x[2:], asked.x[rows[2:]])

@@ -30,6 +30,11 @@ def command_of(asked: schema.Params, conf: Path | None = CONF) -> str | None:
         ["-m", "search=plausible,primal_dual", "search.plausibility=0.25,0.5", "guides.epochs=1"],
         ["-m", "seed=1,0", "data.seed=0,1", "search.target_class=1,2", "training.epochs=3"],
         ["-m", "data=mnist_5k,mnist", "search.target_class=1,2"],
+        ["-m", "data=digits,breast_cancer", "instances.classes=all"],
+        ["data=breast_cancer"],
+        ["data=breast_cancer", "instances.index=[0]"],
+        ["data=breast_cancer", "instances.classes=[1]"],
+        ["-m", "data=digits,breast_cancer", "model=mlp", "model.dropout=0.1"],
         ["-m", "search=primal_dual,adv_lib_pdpgd", "search.python=null", "search.target_class=1,2", "search.steps=50"],
         ["data=mnist", "data.path=null", "instances.range=[0,5]", "search.learning_rate=1e-5"],
     ],
@@ -76,6 +81,16 @@ def test_there_is_none_for_parameters_that_no_command_gives() -> None:
     first, second = asked.sweep["search"]
     by_hand = asked.model_copy(update={"sweep": asked.sweep | {"search": [first | {"tol": 0.2}, second]}})
     assert command_of(by_hand) is None
+
+
+def test_there_is_none_for_models_that_are_neither_an_axis_nor_those_of_their_data_sets() -> None:
+    asked = asked_for(["-m", "data=digits,breast_cancer", "model=cnn,mlp"])
+    one, _, _, other = [variant.model_copy(update={"swept": {"data": variant.data.name}}) for variant in asked.variants]
+    assert command_of(asked.model_copy(update={"variants": [one, other]})) is not None
+    one, other = (
+        variant.model_copy(update={"model": swapped.model}) for variant, swapped in ((one, other), (other, one))
+    )
+    assert command_of(asked.model_copy(update={"variants": [one, other]})) is None
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ def test_how_the_command_line_chooses_instances_stands_in_place_of_how_the_exper
     assert instances(f"+experiment={experiment}", *(f"instances.{option}" for option in given)) == chosen
 
 
+def test_a_data_set_sets_the_default_classes_and_an_experiment_or_the_command_line_replaces_them():
+    assert instances("data=breast_cancer") == {"classes": "all"}
+    assert instances("data=breast_cancer", "instances.classes=[1]") == {"classes": [1]}
+    assert instances("data=breast_cancer", "+experiment=cf_mnist")["index"] == [0]
+
+
 def test_two_ways_to_choose_instances_are_refused():
     both = r"instances\.index=\[0\] and instances\.per_class=2"
     told = f"{both} are mutually exclusive; give only one of index, range, per_class"

@@ -320,6 +320,12 @@ def test_the_contact_sheet_does_without_a_classifier_whose_cells_all_failed(swee
     assert after.sheet == alone.sheet and len(after.sheet.columns) == 2
 
 
+def test_a_swept_hyperparameter_may_have_the_name_of_a_part_of_the_page(sweep: list[plan.Cell]) -> None:
+    cell = replace(sweep[0], swept={"changes": 3, "evolution": 2})
+    [[shown]] = gallery.render([(0, cell)], pd.read_parquet(paths.TABLE), Path("pictures"))
+    assert shown["changes"] == [] and len(shown["evolution"]) == 2 and shown["cell"] is cell
+
+
 def test_the_measure_of_replicas_is_a_column_where_there_are_any(sweep: list[plan.Cell]) -> None:
     paths.LATEST.metrics.write_text(
         json.dumps({"test_accuracy": 0.9375, "test_loss": 0.25, "replicas_test_accuracy": 0.876})
