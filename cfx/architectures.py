@@ -69,9 +69,9 @@ def resnet(
 ) -> keras.Model:
     """Build a small residual network for images (height, width, channels) with batch normalisation.
 
-    For each of `filters`: a convolution with stride 2, and `blocks` residual blocks of two convolutions, each of which
-    starts as the identity; then the mean over the image, and softmax. Outside the training, normalisation uses fixed
-    statistics, so that the rows of a batch are independent. Source: He, Zhang, Ren and Sun 2016, arXiv:1512.03385.
+    For each of `filters`: a convolution with stride 2, and `blocks` residual blocks, each with two convolutions and
+    initialised as the identity; then the mean over the image, and softmax. Outside the training, normalisation uses
+    fixed statistics, so the rows of a batch are independent. Source: He, Zhang, Ren and Sun 2016, arXiv:1512.03385.
     """
     import keras
     from keras import layers

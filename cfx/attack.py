@@ -1,9 +1,9 @@
-"""The base class of adversarial attacks of PyTorch libraries, for a user's file that runs in their environment.
+"""The base class of adversarial attacks of PyTorch libraries, for a user's file that runs in such an environment.
 
 An attack ends where the predicted class changes, which for a counterfactual is too early: the probability f_t of the
 target class must be at least q = target_proba - tol. So it attacks a classifier that predicts the target class exactly
-then. With z the logits of the caller's model, f_t >= q is z_t - logsumexp(z_j, j != t) >= log(q / (1 - q)), so z_t is
-lowered by the right side, and the other logits are raised until their maximum is their logsumexp.
+in that case. With z the logits of the caller's model, f_t >= q is z_t - logsumexp(z_j, j != t) >= log(q / (1 - q)), so
+z_t is lowered by the right-hand side, and the other logits are raised until their maximum is their logsumexp.
 
 PyTorch calls the caller's model for the logits and again for their gradient, so `iterations` counts a step twice.
 """
@@ -28,7 +28,7 @@ _AT_ONCE = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ArrayMethod):
-    """A targeted attack that minimises L1 on inputs in [0, 1]; for `other`, the target is the most probable of them.
+    """A targeted attack that minimises L1 on inputs in [0, 1]. For `other`, it attacks the most probable other class.
 
     Example of a complete file:
 
@@ -55,7 +55,7 @@ class Attack(ArrayMethod):
         """The attacked inputs (n, *shape), a tensor in [0, 1].
 
         model: a torch.nn.Module from inputs (n, *shape) to logits (n, classes), for the same rows in the same order.
-        x: the instances (n, *shape), float32. target: (n,) int64. start: (n, *shape), float32, of the nearest training
+        x: the instances (n, *shape), float32. target: (n,) int64. start: (n, *shape), float32, the nearest training
         instance of the target class if NEEDS_START, otherwise None.
         """
 
@@ -149,7 +149,7 @@ def accepted(problem: Problem, rows: np.ndarray, x: np.ndarray, attacked: np.nda
     """
     low, width = _unit(problem)
     instances, features = problem.x[rows], tuple(range(1, x.ndim))
-    # an unchanged feature keeps its value, which the way to [0, 1] and back rounds
+    # an unchanged feature keeps its exact value, which scaling to [0, 1] and back would round
     moved = np.where(attacked == x, instances, np.clip(attacked, 0, 1) * width + low).astype(np.float32)
     # the model rejects all rows if one is not finite
     moved = np.where(np.isfinite(moved).all(axis=features, keepdims=True), moved, instances)

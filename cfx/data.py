@@ -85,7 +85,7 @@ def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
     dataset = scaled(read_npz(path, ARRAYS), bounds, where=str(path))
     names = class_names(path)
     if names and len(names) != dataset.classes:
-        raise InputError(f"{path}: {NAMES} has {len(names)} names for {dataset.classes} classes; give one a class")
+        raise InputError(f"{path}: {NAMES} has {len(names)} names for {dataset.classes} classes; give one per class")
     return replace(dataset, class_names=names)
 
 
@@ -99,7 +99,7 @@ def class_names(path: Path) -> tuple[str, ...]:
         return ()
     if array.dtype.kind != "U" or array.ndim != 1:
         what = f"{array.dtype} of shape {array.shape}"
-        raise InputError(f"{path}: {NAMES} is {what}; need text, one a class: numpy.array(['cat', 'dog'])")
+        raise InputError(f"{path}: {NAMES} is {what}; need text, one per class: numpy.array(['cat', 'dog'])")
     names = array.tolist()
     for name in names:
         if not name.isprintable() or name != name.strip() or not 0 < len(name) <= NAME_LENGTH:
@@ -167,7 +167,9 @@ def read_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ())
     # the exceptions for invalid archives; RuntimeError is raised for encryption and unknown compression
     except (OSError, EOFError, ValueError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as an .npz without pickle ({detail}); make it anew") from error
+        raise InputError(
+            f"{path}: cannot be read as an .npz without pickle ({detail}); create it again with numpy.savez"
+        ) from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise InputError(f"{path}: {name} is not an array in numpy's format; make the file with numpy.savez")

@@ -78,7 +78,7 @@ def train(
     """
     for kind in kinds:
         if kind not in get_args(Kind):
-            raise InputError(f"kinds must be of {', '.join(get_args(Kind))}, got {kind!r}")
+            raise InputError(f"kinds must be among {', '.join(get_args(Kind))}, got {kind!r}")
     noise = _noise(dataset, seed)
     count = max(steps, epochs * len(dataset.x_train) // _EXAMPLES_A_STEP)
     trained = []

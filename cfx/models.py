@@ -84,7 +84,7 @@ def load(
     if not path.is_file():
         raise InputError(f"{where}: no such model file; give a .keras file")
     if not zipfile.is_zipfile(path):
-        raise InputError(f"{where}: is no .keras file, or not the whole of one; save it with model.save('model.keras')")
+        raise InputError(f"{where}: is not a .keras file, or is incomplete; save it with model.save('model.keras')")
     own = _own_classes(path, module_sha256) if module_sha256 else {}
     try:
         model = keras.saving.load_model(path, own, compile=False, safe_mode=safe_mode)
@@ -148,7 +148,7 @@ def rescaled(model: keras.Model, bounds: tuple[float, float], dataset: Dataset) 
     except Exception as error:  # as in check_fits
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"model.bounds: the model takes no layer in front of it ({reason}); scale inside it"
+            f"model.bounds: no layer can be put in front of the model ({reason}); scale the inputs inside the model"
         ) from error
 
 

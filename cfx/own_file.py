@@ -98,7 +98,7 @@ def plain(values: Mapping[str, Any], argument: str) -> dict[str, Any]:
         if isinstance(value, np.generic | np.ndarray):
             return value.tolist()
         what = one_line(repr(value))[:_MESSAGE]
-        raise InputError(f"{argument}: {what} is neither a number, a text, a list nor a mapping; give one of these")
+        raise InputError(f"{argument}: {what} is not a number, string, list or mapping; give one of these")
 
     made: dict[str, Any] = json.loads(json.dumps(dict(values), default=plain_value))
     return made

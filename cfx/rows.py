@@ -77,11 +77,11 @@ def asked(
     n = len(x)
     indices = np.arange(n) if instances is None else np.asarray(instances)
     if indices.shape != (n,):
-        raise InputError(f"instances must be one index a row of x: got shape {indices.shape} for {n} rows")
+        raise InputError(f"instances must be one index per row of x: got shape {indices.shape} for {n} rows")
     if batch_size < 1:
-        raise InputError(f"batch_size must be >= 1, got {batch_size}: give the most rows in one step")
+        raise InputError(f"batch_size must be >= 1, got {batch_size}: give the maximum number of rows per batch")
     if path_rows < 0:
-        raise InputError(f"path_rows must be >= 0, got {path_rows}: give how many rows keep their path")
+        raise InputError(f"path_rows must be >= 0, got {path_rows}: give the number of rows that keep their path")
     for field in method.PER_ROW:
         value = getattr(method, field)
         if isinstance(value, tuple) and len(value) != n:
@@ -117,7 +117,9 @@ def instances_of(x: Any, method: Method) -> np.ndarray:
     low, high = (np.asarray(bound, np.float32) for bound in method.feature_range)
     for bound in (low, high):
         if bound.shape != x.shape[1:][x.ndim - 1 - bound.ndim :]:
-            raise InputError(f"feature_range has shape {bound.shape}, instances {x.shape[1:]}: give a number or that")
+            raise InputError(
+                f"feature_range has shape {bound.shape}: give two numbers, or two arrays of shape {x.shape[1:]}"
+            )
     outside = ~np.all((x >= low) & (x <= high), axis=tuple(range(1, x.ndim)))
     if outside.any():
         row = int(np.argmax(outside))

@@ -130,7 +130,7 @@ def _stepped(
 def _check_finite(batch: Batch, place: np.ndarray) -> None:
     if not np.all(finite := batch.best.finite.numpy()[: len(place)]):
         which = place[np.argmin(finite)]
-        raise InputError(f"the model gives a number that is not finite on the way from row {which} of x")
+        raise InputError(f"the model returned a number that is not finite during the search from row {which} of x")
 
 
 def _check_gradient(classifier: Classifier, x: np.ndarray, batch_size: int) -> None:

@@ -1,7 +1,8 @@
 """Make a folder for sweeps with an installed package.   cfx init <folder>
 
 The folder gets params.yaml, the pipeline of DVC (dvc.yaml, code.yaml), .gitignore, and conf/experiment/example.yaml,
-which is a template for experiments. It becomes a DVC repository and, unless it is in one already, a git repository.
+which is a template for experiments. It becomes a DVC repository and, unless it is already inside a git repository,
+also a git repository.
 """
 
 from __future__ import annotations

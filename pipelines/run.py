@@ -79,7 +79,9 @@ def driver() -> Iterator[None]:
                     pass  # raises if a stage of a killed driver is still running
                 yield
         except filelock.Timeout:
-            raise InputError("another run is active in this folder; wait until it ends, or use another clone") from None
+            raise InputError(
+                "another run is active in this folder; wait until it ends, or use another folder"
+            ) from None
         except KeyboardInterrupt:
             print("stopped: finished cells are kept; run the same command again to compute the others", file=sys.stderr)
             raise

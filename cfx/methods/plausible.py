@@ -77,8 +77,8 @@ class Plausible(PrimalDual):
     less certain class."""
 
     box: bool = True
-    """Whether each feature stays between the instance and the anchors. This requires features with the same meaning in
-    all inputs, such as centred images and tables; otherwise only the guides ensure plausibility."""
+    """Whether each feature stays between the instance and the anchors. This requires that a feature has the same
+    meaning in all inputs, as in centred images and tables; otherwise only the guides ensure plausibility."""
 
     max_iter: int = 24
 

@@ -163,7 +163,8 @@ def read() -> Params:
     try:
         return check(yaml.safe_load(PATH.read_text()))
     except FileNotFoundError:
-        raise InputError(f"{PATH}: no such file; run the command in the root of the repository") from None
+        where = "in a clone of the project or in a folder made by `cfx init`"
+        raise InputError(f"{PATH}: no such file; run the command {where}") from None
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{PATH}: is not valid YAML ({reason}); write it with `python -m pipelines.run`") from error

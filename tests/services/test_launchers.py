@@ -209,7 +209,8 @@ def test_a_preempted_slurm_job_and_one_whose_node_dies_are_queued_again(gated, s
     whole = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=4")
     with driving(gated, "pipelines.run", *uneven(slow=2), *whole) as driver:
         wait_for_slow_cells(gated, driver, 2)
-        slurm("scancel", "--signal=USR2", only_job(slurm, "n2"))
+        # by its place in the array, because the number of the last job is that of the whole array
+        slurm("scancel", "--signal=USR2", only_job(slurm, "n2", form="%i"))
         kill_node("n1", slurm)
         wait_for(lambda: slurm("sinfo", "--noheader", "--nodes=n1", "--format=%t").startswith("down"))
         subprocess.run([sys.executable, "-m", "tests.services", "start"], cwd=ROOT, check=True, capture_output=True)
@@ -312,13 +313,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def only_job(slurm: Callable[..., str], *nodes: str) -> str:
-    """The one job that runs, on a node or anywhere, when the others have ended."""
+def only_job(slurm: Callable[..., str], *nodes: str, form: str = "%A") -> str:
+    """The one job that runs, on a node or anywhere, when the others have ended; form: what squeue prints of it."""
     where = [f"--nodelist={node}" for node in nodes]
     running: list[str] = []
 
     def is_alone() -> bool:
-        running[:] = slurm("squeue", "--noheader", "--states=RUNNING", "--format=%A", *where).split()
+        running[:] = slurm("squeue", "--noheader", "--states=RUNNING", f"--format={form}", *where).split()
         return len(running) == 1
 
     wait_for(is_alone)

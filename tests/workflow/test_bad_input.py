@@ -71,7 +71,7 @@ def test_no_network_for_the_download(repository, tmp_path):
 
 def test_a_model_file_that_does_not_load_or_fit(repository, tmp_path):
     (tmp_path / "text.keras").write_text("no model")
-    assert_refused(repository, "is no .keras file", "model=keras", f"model.path={tmp_path / 'text.keras'}")
+    assert_refused(repository, "is not a .keras file", "model=keras", f"model.path={tmp_path / 'text.keras'}")
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
     model.save(tmp_path / "small.keras")
     assert_refused(repository, "takes inputs of shape", "model=keras", f"model.path={tmp_path / 'small.keras'}")

@@ -102,7 +102,7 @@ def a_pixel(repository: Repository) -> tuple[str, ...]:
 
 def a_line(repository: Repository) -> tuple[str, ...]:
     source = repository.path / "cfx/methods/wachter.py"
-    source.write_text(source.read_text().replace("_NARROW = 0.01", "_NARROW = 0.5"))
+    source.write_text(source.read_text().replace("_BETA_1, _BETA_2, _FLOOR = 0.9,", "_BETA_1, _BETA_2, _FLOOR = 0.1,"))
     return ()
 
 

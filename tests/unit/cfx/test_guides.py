@@ -98,7 +98,7 @@ def test_progress_counts_the_steps_of_all_guides(dataset):
 
 
 def test_an_unknown_kind_is_refused(dataset):
-    with pytest.raises(InputError, match=r"kinds must be of deep, .*, reconstructive, got 'wide'"):
+    with pytest.raises(InputError, match=r"kinds must be among deep, .*, reconstructive, got 'wide'"):
         guide_training.train(dataset, kinds=("wide",), epochs=1, steps=1, seed=0)
 
 

@@ -82,7 +82,7 @@ def test_files_that_are_no_model_are_refused_in_one_line(tmp_path, model):
         with pytest.raises(InputError, match=name) as raised:
             models.load(tmp_path / name)
         assert "\n" not in str(raised.value)
-    with pytest.raises(InputError, match=r"text\.keras: is no \.keras file, or not the whole of one; save it with"):
+    with pytest.raises(InputError, match=r"text\.keras: is not a \.keras file, or is incomplete; save it with"):
         models.load(tmp_path / "text.keras")
 
 

@@ -198,10 +198,10 @@ def test_what_lies_beside_a_file_is_not_imported(file):
         (METHOD + DONE, [{"tol": 0.1}], "hyperparameters: mine.py has no hyperparameter 'tol'"),
         (CHECKED, [{}], "hyperparameters: mine.py needs a value of size"),
         (CHECKED, [{"size": None}], "hyperparameters: mine.py needs a value of size"),
-        (METHOD.replace('str = ""', "Path = Path('a')") + DONE, [], r"module: PosixPath\('a'\) is neither a number"),
+        (METHOD.replace('str = ""', "Path = Path('a')") + DONE, [], r"module: PosixPath\('a'\) is not a number"),
         (CHECKED, [{"size": 1}, {"size": -1}], "hyperparameters: size is to be above 0, got -1$"),
         (CHECKED, [{"size": "a"}], "hyperparameters: mine.py, line 11: TypeError: '>' not supported"),
-        (CHECKED, [{"size": {1}}], "hyperparameters: .1. is neither"),
+        (CHECKED, [{"size": {1}}], "hyperparameters: .1. is not a number"),
     ],
 )
 def test_a_wrong_file_or_hyperparameter_is_refused(file, text, points, message):

@@ -378,7 +378,7 @@ def test_xla_finds_what_the_plain_graph_does(model, x):
         ("x", {}, {"path_rows": -1}, "path_rows"),
         ("x", {}, {"outputs": "softmax"}, "outputs must be"),
         ("x", {}, {"eps": 0}, "eps must be"),
-        ("x", {}, {"instances": [1, 2]}, "one index a row"),
+        ("x", {}, {"instances": [1, 2]}, "one index per row"),
         ("one", {}, {}, r"x\[None\]"),
         ("text", {}, {}, "array of numbers"),
         ("nan", {}, {}, "row 1"),
