@@ -138,6 +138,10 @@ def redone(repository: Repository) -> None:
     assert "up to date" in repository.run("dvc", "status").stdout
 
 
+def test_dvc_alone_makes_a_sweep_over_seeds_again(seeds, tmp_path):
+    redone(seeds.copy(tmp_path / "clone"))
+
+
 @pytest.mark.long
 def test_a_run_that_is_stopped_while_it_trains_keeps_the_models_that_are_finished(swept, tmp_path):
     repository = swept.copy(tmp_path / "clone")
