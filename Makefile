@@ -78,7 +78,7 @@ lock: $(ENV)  ## update the lock files to the newest versions that pyproject.tom
 	  --upgrade --quiet --custom-compile-command "make lock" --output-file peers/$$name.lock || exit; done
 
 clean:  ## remove the environments, but not the results
-	rm -rf .venv .venv-peer .venv-peers .venv-docs site
+	rm -rf .venv .venv-peers .venv-docs site
 
 peers: .venv-peers/alibi/.complete .venv-peers/torch/.complete  ## create the environments of other libraries' methods, for +experiment=field_small
 
@@ -86,7 +86,7 @@ peers: .venv-peers/alibi/.complete .venv-peers/torch/.complete  ## create the en
 .venv-peers/%/.complete: peers/%.lock peers/uv.toml $(ENV)
 	@echo "creating the environment in $(@D)"
 	@$(BIN)/uv venv --quiet --clear --python 3.11 $(@D)
-	@$(PEERS_UV) pip sync --quiet --python $(@D)/bin/python --require-hashes peers/$*.lock
+	@$(PEERS_UV) pip sync --quiet --python $(@D)/bin/python --compile-bytecode --require-hashes peers/$*.lock
 	@touch $@
 
 # exact versions, verified by hash; compiled bytecode halves the import time of TensorFlow

@@ -1,9 +1,9 @@
 """The peer: alibi 0.9.6 `Counterfactual` on given weights and instances, through its public interface only.
 
-It runs in an environment of its own (`peer-requirements.txt`: TensorFlow 2.14, numpy 1.26), so it imports nothing of
+It runs in an environment of its own (`peers/alibi.lock`: TensorFlow 2.14, numpy 1.26), so it imports nothing of
 ours, and it times itself: start-up, building its graphs and the slow first call of each are not in the seconds.
 
-    seq 0 39 | .venv-peer/bin/python benchmarks/peer.py weights.npz instances.npz peer.npz --threads 2 > peer.jsonl
+    seq 0 39 | .venv-peers/alibi/bin/python benchmarks/peer.py weights.npz instances.npz peer.npz --threads 2
 
 `weights.npz` holds the arrays of the reference CNN in the order of `model.get_weights()`; `instances.npz` holds `x`
 (n, 28, 28, 1) float32 in [-0.5, 0.5], `index` (n,) int and `target` (n,) text, `other` or a class. It reads a place in

@@ -1,6 +1,7 @@
 """Append the notebook with its outputs to the page `tutorial.md`. A hook of MkDocs, see mkdocs.yml."""
 
 import re
+from functools import cache
 from typing import Any
 
 import nbformat
@@ -10,6 +11,7 @@ from nbconvert import MarkdownExporter
 NOTEBOOK, PAGE = "notebooks/cf_mnist.ipynb", "tutorial.md"
 
 
+@cache
 def _converted() -> tuple[str, dict[str, bytes]]:
     """The notebook as Markdown, with its headings one level below that of the page, and its pictures by name."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
