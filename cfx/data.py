@@ -10,9 +10,9 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,13 +29,30 @@ _LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
+class Feature:
+    """A feature of a table: what a value of the scaled input means.
+
+    Example: the feature "job=teacher" of the column "job", of the kind category, is 1 for teachers and 0 for others.
+    """
+
+    name: str
+    kind: Literal["numeric", "integer", "category"]
+    low: float
+    """The value that is scaled to -0.5, in its own units; 0 for a category."""
+    high: float
+    """The value that is scaled to 0.5, in its own units; 1 for a category."""
+    column: str
+    """The column of the table: the name, unless the feature is one of the column's categories."""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set with a training and a test split.
 
     x_train, x_test: (n, ...) float32 in [-0.5, 0.5]; images are (n, height, width, channels).
     y_train, y_test: (n,) int64 in 0..classes-1.
-    class_names: one per class, or empty. features: the names of the features of a table, each with the bounds that were
-    scaled to [-0.5, 0.5], or empty. Neither is saved with the arrays.
+    class_names: one per class, or empty. features: those of a table, in order, or empty. Neither is saved with the
+    arrays.
     """
 
     x_train: np.ndarray
@@ -43,7 +60,7 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     class_names: tuple[str, ...] = ()
-    features: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    features: tuple[Feature, ...] = ()
 
     @property
     def classes(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfx.data import ARRAYS, Dataset, read_npz, scaled, sha256
+from cfx.data import ARRAYS, Dataset, Feature, read_npz, scaled, sha256
 from cfx.errors import InputError
 
 # The data sets whose classes have names, in the order of the labels.
@@ -96,8 +96,8 @@ def breast_cancer(seed: int) -> Dataset:
     arrays = _split(x, y, seed, kept=np.concatenate([x.argmin(axis=0), x.argmax(axis=0)]))
     low, high = arrays["x_train"].min(axis=0), arrays["x_train"].max(axis=0)
     shares = {name: (arrays[name] - low) / (high - low) for name in ("x_train", "x_test")}
-    bounds = zip(low.tolist(), high.tolist(), strict=True)
-    features = dict(zip(map(str, found.feature_names), bounds, strict=True))
+    bounds = zip(map(str, found.feature_names), low.tolist(), high.tolist(), strict=True)
+    features = tuple(Feature(name, "numeric", least, greatest, column=name) for name, least, greatest in bounds)
     return replace(scaled(arrays | shares, (0, 1)), class_names=CLASS_NAMES["breast_cancer"], features=features)
 
 

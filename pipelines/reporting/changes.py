@@ -28,8 +28,8 @@ def of_table(trained: Trained, instance: np.ndarray, x: np.ndarray) -> list[Chan
     features = json.loads(trained.data_card.read_text()).get("features")
     if not features:
         return []
-    names, (low, high) = list(features), np.array(list(features.values())).T
+    low, high = (np.array([feature[bound] for feature in features]) for bound in ("low", "high"))
     before, after = (low + (values.astype(float) - FEATURE_RANGE[0]) * (high - low) for values in (instance, x))
     sizes = np.abs(x - instance)
     order = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] > CHANGED]
-    return [Change(names[i], before[i], after[i]) for i in order]
+    return [Change(features[i]["name"], before[i], after[i]) for i in order]

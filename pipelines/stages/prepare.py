@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 
 from cfx import data, datasets
 from cfx.data import Dataset
@@ -49,7 +50,7 @@ def card(dataset: Dataset) -> dict[str, object]:
     return {
         "classes": dataset.classes,
         "class_names": dataset.class_names or None,
-        "features": dataset.features or None,
+        "features": [asdict(feature) for feature in dataset.features] or None,
         "input_shape": list(dataset.input_shape),
         "train": len(dataset.x_train),
         "test": len(dataset.x_test),

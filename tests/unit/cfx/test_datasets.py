@@ -59,7 +59,7 @@ def test_the_images_of_two_seeds_are_the_same():
 def test_a_table_is_scaled_by_its_training_split_and_loses_nothing(seed):
     dataset = datasets.breast_cancer(seed)
     assert (dataset.x_train.min(axis=0) == -0.5).all() and (dataset.x_train.max(axis=0) == 0.5).all()
-    low, high = np.array(list(dataset.features.values())).T
+    low, high = np.array([(feature.low, feature.high) for feature in dataset.features]).T
     back = [low + (x + 0.5) * (high - low) for x in (dataset.x_train, dataset.x_test)]
     table = sklearn.datasets.load_breast_cancer().data
     order = [np.lexsort(x.T.round(5)) for x in (np.concatenate(back), table)]
@@ -69,11 +69,12 @@ def test_a_table_is_scaled_by_its_training_split_and_loses_nothing(seed):
 def test_the_classes_and_features_of_the_table_have_names():
     table = datasets.breast_cancer(0)
     assert table.class_names == ("malignant", "benign")
-    assert list(table.features)[:2] == ["mean radius", "mean texture"] and len(table.features) == 30
+    assert [feature.name for feature in table.features[:2]] == ["mean radius", "mean texture"]
+    assert len(table.features) == 30 and {feature.kind for feature in table.features} == {"numeric"}
     # a malignant tumour is larger
     radius = [table.x_train[table.y_train == label, 0].mean() for label in (0, 1)]
     assert radius[0] > radius[1]
-    assert datasets.digits(0).features == {} and datasets.digits(0).class_names == ()
+    assert datasets.digits(0).features == () and datasets.digits(0).class_names == ()
 
 
 def test_another_copy_of_an_embedded_data_set_is_refused(monkeypatch):

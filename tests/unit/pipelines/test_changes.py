@@ -1,10 +1,12 @@
 """What a counterfactual changes in a table, as a person reads it."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
+from cfx.data import Feature
 from pipelines.cells.paths import LATEST
 from pipelines.reporting import changes
 
@@ -18,7 +20,8 @@ def described(tmp_path, monkeypatch):
 
 
 def test_changed_features_are_named_in_their_own_units_the_largest_change_first(described):
-    described({"features": {"age": [20, 70], "mean radius": [7, 27], "height": [1, 2], "weight": [50, 100]}})
+    bounds = {"age": (20, 70), "mean radius": (7, 27), "height": (1, 2), "weight": (50, 100)}
+    described({"features": [asdict(Feature(name, "numeric", *pair, name)) for name, pair in bounds.items()]})
     instance = np.array([-0.5, 0.25, 0.0, 0.1], np.float32)
     counterfactual = np.array([-0.48, -0.25, 0.0, 0.1005], np.float32)
     found = changes.of_table(LATEST, instance, counterfactual)
