@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cfx import methods
 
 if TYPE_CHECKING:
+    from cfx.constraints import Constraints as Constraints
     from cfx.errors import InputError as InputError
     from cfx.method import ArrayMethod as ArrayMethod
     from cfx.method import Method as Method
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ArrayMethod": "cfx.method",
+    "Constraints": "cfx.constraints",
     "InputError": "cfx.errors",
     "Method": "cfx.method",
     "Problem": "cfx.problem",

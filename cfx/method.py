@@ -64,6 +64,10 @@ class Method(ABC):
     feature_range: tuple[ArrayLike, ArrayLike] = (-0.5, 0.5)
     """The minimum and maximum of a feature: two numbers, or two arrays that broadcast to an instance."""
 
+    count: int = 1
+    """The number of different counterfactuals of each instance, 1 to 1,000. The result has `count` rows for an
+    instance, of which the first is the nearest; this takes four times as many searches (`cfx.diversity`)."""
+
     @property
     def guide_quantile(self) -> float:
         """The quantile q of the guides' thresholds (`cfx.guides`), in [0, 1]; 0 if the method uses no guides."""
@@ -81,6 +85,7 @@ class Method(ABC):
         self._check_number("target_proba", lambda value: 0 < value <= 1, "in (0, 1]")
         self._check_number("tol", lambda value: 0 < value < 1, "in (0, 1)")
         self._set("feature_range", _feature_range(self.feature_range))
+        self._check_whole_number("count", most=1_000)
 
     def _set(self, field: str, value: object) -> None:
         object.__setattr__(self, field, value)

@@ -23,7 +23,7 @@ Model = Callable[[np.ndarray], object]
 # The columns of `judge`, of which the first are shares, and those of `measure`, which are these and more.
 SHARES = ("agreement", "majority", "oracle")
 JUDGED = (*SHARES, "im1", "im2", "denoising_error", "neighbour_distance", "outlier_factor")
-MEASURES = (*JUDGED, "noise_stability", "seed_stability", "components")
+MEASURES = (*JUDGED, "noise_stability", "seed_stability", "components", "diversity", "diversity_l0")
 
 # Keeps IM1 and IM2 finite where a reconstruction is perfect or an input is all zero.
 _EPSILON = 1e-7
@@ -124,6 +124,22 @@ def seed_stability(x: np.ndarray, classes: np.ndarray, replicas: Sequence[Model]
     return stable
 
 
+def diversity(x: np.ndarray, instance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How different the counterfactuals of an instance are: the mean L1 and L0 distances to its others, (n,) each.
+
+    NaN for the only one of an instance. x: (n, *shape); instance: (n,), the instance of each. Source: Mothilal, Sharma
+    and Tan 2020, "DiCE", section 4 (pairwise distances).
+    """
+    l1, l0 = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    for one in np.unique(instance):
+        rows = np.flatnonzero(instance == one)
+        if len(rows) > 1:
+            change = np.abs(x[rows, None].astype(np.float64) - x[rows]).reshape(len(rows), len(rows), -1)
+            l1[rows] = change.sum(axis=2).sum(axis=1) / (len(rows) - 1)
+            l0[rows] = (change > CHANGED).sum(axis=2).sum(axis=1) / (len(rows) - 1)
+    return l1, l0
+
+
 def judge(x: np.ndarray, classes: np.ndarray, original_classes: np.ndarray, judges: Judges) -> pd.DataFrame:
     """The judges' measures of inputs, given the class that each input should have.
 
@@ -181,14 +197,18 @@ def measure(result: Result, instances: np.ndarray, judges: Judges, classifier: M
 
     Returns:
         A row for each row of the result, with the columns `MEASURES`, all float: those of `judge` for `cf_class` and
-        `original_class`, `noise_stability`, `seed_stability` and `components`. A row that is not found has NaN.
+        `original_class`, `noise_stability`, `seed_stability`, `components` and `diversity`. A row that is not
+        found has NaN.
     """
     rows = np.flatnonzero(result.found)
     x, classes = result.x[rows], result.cf_class[rows]
+    of_others = diversity(x, result.instance[rows])
     measured = judge(x, classes, result.original_class[rows], judges).assign(
         noise_stability=noise_stability(x, classes, classifier),
         seed_stability=seed_stability(x, classes, judges.replicas),
         components=components(x, instances[rows]),
+        diversity=of_others[0],
+        diversity_l0=of_others[1],
     )
     return measured.set_axis(rows).reindex(range(len(result.found)))[list(MEASURES)]
 

@@ -35,13 +35,17 @@ class Starts(NamedTuple):
 
 
 def at_instances(problem: Problem) -> Starts:
-    """One search per instance, in the whole feature range, without a known counterfactual."""
+    """One search per instance, in all that the constraints allow, without a known counterfactual."""
     n, rank = len(problem.x), problem.x.ndim - 1
     low, high = (
-        np.repeat(np.float32(bound).reshape(1, *[1] * (rank - np.ndim(bound)), *np.shape(bound)), n, axis=0)
-        for bound in np.broadcast_arrays(problem.low, problem.high)
+        bound if np.ndim(bound) > rank else np.repeat(_of_rank(np.asarray(bound, np.float32), rank), n, axis=0)
+        for bound in np.broadcast_arrays(problem.lower, problem.upper)
     )
     return Starts(np.arange(n), problem.target, low, high, problem.x, np.zeros(n, bool), np.full(n, -1))
+
+
+def _of_rank(bound: np.ndarray, rank: int) -> np.ndarray:
+    return bound.reshape(1, *[1] * (rank - np.ndim(bound)), *np.shape(bound))
 
 
 class Row(NamedTuple):

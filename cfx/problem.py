@@ -6,13 +6,14 @@ It needs only numpy, so that a user's file runs in an environment without Tensor
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from cfx.constraints import Region
     from cfx.guides import Guides
 
 
@@ -47,6 +48,8 @@ class Problem:
     (k, *shape) of each row's weighted sum of logits with respect to its input."""
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
     """A function to call regularly with (rows done, rows in total)."""
+    region: Region | None = None
+    """The inputs that the constraints allow for each instance; None without constraints."""
     guides: Guides | None = None
     """The guides with their margins on the training split; None if there are none, and in a separate process."""
     model: Any = None
@@ -55,6 +58,35 @@ class Problem:
     """A copy of a Keras model as a .keras file; only in a separate process."""
     model_weights: tuple[np.ndarray, ...] = ()
     """The weights of the model, in the order of Keras's `get_weights`; only in a separate process."""
+
+    @property
+    def lower(self) -> np.ndarray:
+        """The minimum of each feature by the feature range and the constraints; broadcasts to x."""
+        return self.low if self.region is None else self.region.bounds()[0]
+
+    @property
+    def upper(self) -> np.ndarray:
+        """The maximum of each feature, likewise."""
+        return self.high if self.region is None else self.region.bounds()[1]
+
+    def take(self, rows: np.ndarray) -> Problem:
+        """The problem of these instances alone, in this order."""
+        return replace(
+            self,
+            x=self.x[rows],
+            target=self.target[rows],
+            original_class=self.original_class[rows],
+            region=self.region and self.region.take(rows),
+        )
+
+    def project(self, x: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Inputs moved to the nearest values inside the feature range that the constraints allow, (k, *shape) float32.
+
+        x: (k, *shape). rows: (k,), the index of the instance of each input; by default 0 to n - 1.
+        """
+        if self.region is None:
+            return np.clip(x, self.low, self.high).astype(np.float32, copy=False)
+        return self.region.project(np.asarray(x, np.float32), np.arange(len(self.x))[rows])
 
     def is_inside(self, x: np.ndarray) -> np.ndarray:
         """Whether inputs (k, *shape) are in the feature range, (k,) bool."""

@@ -21,6 +21,7 @@ from cfx.classifier import Classifier, Outputs, in_bfloat16
 from cfx.evaluation import Met
 from cfx.method import StepMethod
 from cfx.point import Best, Row, Starts
+from cfx.scaling import ScaledClassifier
 
 # The maximum number of steps between two returns to Python, which update the progress.
 _STEPS = 50
@@ -28,7 +29,7 @@ _STEPS = 50
 # rounding; with the minimum, the result of a row does not depend on its batch.
 _FEWEST = 16
 # The fields of a method that are not scalar tensors in `settings`.
-_NOT_SHARED = ("target_class", "lam_init", "learning_rate", "feature_range", "precision")
+_NOT_SHARED = ("target_class", "count", "lam_init", "learning_rate", "feature_range", "precision")
 
 
 class Batch(NamedTuple):
@@ -79,20 +80,31 @@ def program(
     outputs: Outputs,
     eps: float,
     is_xla: bool,
+    weights: np.ndarray | None,
     settings: dict[str, tf.Tensor],
     starts: Starts,
 ) -> Program:
-    """The cached program of a model; `probe` (n, *shape), n >= 1, are instances."""
+    """The cached program of a model.
+
+    probe: (n, *shape), n >= 1, instances. weights: (*shape), if the search is in units of the cost (`cfx.scaling`).
+    """
     shapes = probe.shape[1:], starts.low.shape[1:]
 
     def build() -> Program:
         rough = in_bfloat16(model) if method.precision == "bfloat16" else None
         steps = classifier if rough is None else Classifier(rough, probe, classifier.outputs, eps)
         views = tuple(Classifier(guide, probe, "logits") for guide in guides)
-        return _compile(_Graphs(type(method), classifier, steps, views, is_xla), settings, shapes, guides, rough)
+        if weights is None:
+            graphs = _Graphs(type(method), classifier, steps, views, is_xla)
+        else:
+            # the steps are the classifier itself if no rough copy takes them
+            scaled = {one: ScaledClassifier(one, weights) for one in (classifier, steps, *views)}
+            graphs = _Graphs(type(method), scaled[classifier], scaled[steps], [scaled[view] for view in views], is_xla)
+        return _compile(graphs, settings, shapes, guides, rough)
 
     ranges = map(np.shape, method.feature_range)
-    key = (type(method), method.precision, *shapes, *ranges, *map(id, guides), outputs, eps, is_xla)
+    of_weights = None if weights is None else weights.tobytes()
+    key = (type(method), method.precision, *shapes, *ranges, *map(id, guides), outputs, eps, is_xla, of_weights)
     built = _kept(model, key, build)
     if (rough := built.rough) is not None:
         rough.set_weights(model.get_weights())  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ COLUMNS = tuple(
         "learning_rate",
         "target_class",
         "instance",
+        "place",
         "original_class",
         "cf_class",
         "probability",
@@ -32,6 +33,7 @@ COLUMNS = tuple(
         "l1",
         "l2",
         "l0",
+        "weighted_l1",
         "lam",
         "runtime_s",
         "iterations",
@@ -100,12 +102,16 @@ class Result:
     """(n,) text, as passed by the caller: `other`, `same` or a class."""
     instance: np.ndarray
     """(n,) the caller's index of the instance."""
+    place: np.ndarray
+    """(n,) int, 1 for the nearest counterfactual of an instance, 2, 3, ... for the others if several are asked for."""
     l1: np.ndarray
     """(n,) the sum of the absolute changes."""
     l2: np.ndarray
     """(n,) the Euclidean length of the change."""
     l0: np.ndarray
     """(n,) the number of features changed by more than 1e-3."""
+    weighted_l1: np.ndarray
+    """(n,) the cost of the changes by `Constraints.scale`, which the search minimises: `l1` for "unit"."""
     lam: np.ndarray
     """(n,) the weight of the L1 distance at which `x` was found; NaN if no step found it."""
     lam_init: np.ndarray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,24 @@ class Rows:
                 raise InputError(f"target_class {text} does not exist: the model has the classes 0 to {classes - 1}")
         return target
 
+    def repeated(self, times: int) -> Rows:
+        """Every row `times` times, one after the other."""
+        n = len(self.x)
+        values = {field: getattr(self.method, field) for field in self.method.PER_ROW}
+        per_row: dict[str, Any] = {
+            field: tuple(one for one in value for _ in range(times)) if isinstance(value, tuple) else value
+            for field, value in values.items()
+        }
+        return replace(
+            self,
+            method=replace(self.method, **per_row),
+            x=np.repeat(self.x, times, axis=0),
+            instance=np.repeat(self.instance, times),
+            target_class=np.repeat(self.target_class, times),
+            path_rows=self.path_rows * times,
+            progress=lambda done, total: self.progress(done // times, n),
+        )
+
     def is_met(self, probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Whether rows are counterfactuals, (n,) bool, from the model's probabilities (n, classes)."""
         f_target = np.where(target, probabilities, 0).max(axis=1)
@@ -88,7 +106,8 @@ def asked(
             raise InputError(f"{field} has {len(value)} values for {n} rows of x: give one for all, or one each")
     target = method.target_class
     texts = np.array(target if isinstance(target, tuple) else [target] * n).astype(str)
-    return Rows(method, x, indices, texts, batch_size, min(path_rows, n), progress or (lambda done, total: None))
+    report = progress or (lambda done, total: None)
+    return Rows(method, x, indices, texts, batch_size, min(path_rows, n), report)
 
 
 def guides_of(guides: Guides | None, method: Method, train: np.ndarray, classes: int) -> Guides | None:

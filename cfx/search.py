@@ -6,19 +6,21 @@ A method has one of two forms (`cfx.step_search`, `cfx.array_search`). The calle
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from cfx import array_search, program, rows, step_search
+from cfx import array_search, diversity, program, repair, rows, step_search
 from cfx.classifier import Classifier, Outputs
+from cfx.constraints import Constraints, Region
 from cfx.guides import Guides
 from cfx.method import Method, StepMethod
 from cfx.problem import Problem
-from cfx.result import Outcome, Result, distances
+from cfx.result import Result, distances
 from cfx.rows import Rows
+from cfx.scaling import Search, in_units_of_cost, scaled_rows
 
 # The maximum number of rows and of features per batch; larger batches are not faster.
 _LIMITS = {"CPU": (256, 2**20), "GPU": (1024, 2**22)}
@@ -32,6 +34,7 @@ def find_counterfactuals(
     instances: Sequence[int] | np.ndarray | None = None,
     train: tuple[np.ndarray, np.ndarray] | None = None,
     guides: Guides | None = None,
+    constraints: Constraints | None = None,
     batch_size: int | None = None,
     path_rows: int = 0,
     outputs: Outputs = "auto",
@@ -39,7 +42,7 @@ def find_counterfactuals(
     jit_compile: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
-    """Search for a counterfactual of every row of x.
+    """Search for counterfactuals of every row of x, `method.count` for each.
 
     If an instance already is a counterfactual, its row is returned unchanged and marked `unchanged`. If none is found,
     the instance is returned, and the row is not marked `found`. The same call on the same machine is deterministic. On
@@ -54,6 +57,7 @@ def find_counterfactuals(
         instances: (n,) indices of the instances, for the column `instance`; by default 0 to n - 1.
         train: the training split, (m, *shape) and (m,) classes, for methods that need it.
         guides: the guides of this training split, for methods that need them.
+        constraints: the rules that every counterfactual follows.
         batch_size: the maximum number of rows per call of the model; by default it depends on their size.
         path_rows: the number of first rows whose path over lambda is kept, for step methods.
         outputs: the outputs of the model, "probabilities" or "logits", or "auto" to detect them.
@@ -62,8 +66,9 @@ def find_counterfactuals(
         progress: called regularly with (rows done, n).
 
     Raises:
-        InputError: an argument does not fit the model or x; the model returns a number that is not finite, or has no
-            gradient for a step method; an array method does not return finite numbers (n, *shape) in the feature range.
+        InputError: an argument does not fit the model or x; an instance breaks a constraint; the model returns a number
+            that is not finite, or has no gradient for a step method; an array method does not return finite numbers
+            (n, *shape) in the feature range.
     """
     x = rows.instances_of(x, method)
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
@@ -72,13 +77,24 @@ def find_counterfactuals(
     split = rows.training_split(train, x.shape[1:])
     classifier = program.classifier(model, asked.probe, outputs, eps)
     used = rows.guides_of(guides, method, split[0], classifier.classes)
-    if not isinstance(method, StepMethod):
-        return _found(asked, model, classifier, split, used, array_search.search)
-    is_xla = device == "GPU" and isinstance(model, keras.Model) if jit_compile is None else jit_compile
-    build = partial(
-        program.program, model, classifier, asked.probe, method, used.models if used else (), outputs, eps, is_xla
-    )
-    return _found(asked, model, classifier, split, used, partial(step_search.search, build))
+    rules = constraints or Constraints()
+    weights = rules.weights(split[0], method.feature_range)
+    region = rules.region(x, method.feature_range) if constraints or method.count > 1 else None
+    if region and method.count > 1:
+        times = diversity.searches(method.count)
+        asked, region = asked.repeated(times), diversity.halves(region, times)
+    search: Search = array_search.search
+    if isinstance(method, StepMethod):
+        is_xla = device == "GPU" and isinstance(model, keras.Model) if jit_compile is None else jit_compile
+        models = used.models if used else ()
+        of_method = cast(StepMethod, scaled_rows(asked, weights).method if weights is not None else method)
+        build = partial(
+            program.program, model, classifier, asked.probe, of_method, models, outputs, eps, is_xla, weights
+        )
+        search = partial(step_search.search, build)
+    if weights is not None:
+        search = in_units_of_cost(search, weights)
+    return _found(asked, model, classifier, split, used, region, weights, search)
 
 
 def _found(
@@ -87,7 +103,9 @@ def _found(
     classifier: Classifier,
     train: tuple[np.ndarray, np.ndarray],
     guides: Guides | None,
-    search: Callable[..., Outcome],
+    region: Region | None,
+    weights: np.ndarray | None,
+    search: Search,
 ) -> Result:
     """Search for the rows that are not counterfactuals yet, and check the results with the model."""
     n, started = len(asked.x), time.perf_counter()
@@ -96,11 +114,18 @@ def _found(
     target = asked.target(original_class, classifier.classes)
     unchanged = asked.is_met(before, target)
     wanted = np.flatnonzero(~unchanged)
-    problem = _problem(asked, model, classifier, train, guides, original_class, target, wanted)
+    problem = _problem(asked, model, classifier, train, guides, region, original_class, target, wanted)
     outcome = search(asked, problem, wanted)
+    if problem.region is not None:
+        outcome = repair.allowed(outcome, asked, problem, wanted, weights, search)
 
     after = classifier.batched_probabilities(outcome.x, asked.batch_size)
     found = asked.is_met(after, target)
+    chosen, count = np.arange(n), asked.method.count
+    if count > 1:
+        flat, flat_x = (values.reshape(n, -1) * _flat(weights) for values in (outcome.x, asked.x))
+        chosen, is_chosen = diversity.choose(flat, np.abs(flat - flat_x).sum(axis=1), found, count)
+        found &= is_chosen
     after = np.where(found[:, None], after, before)
     x = np.where(found.reshape(-1, *[1] * (asked.x.ndim - 1)), outcome.x, asked.x)
     cf_class = after.argmax(axis=1)
@@ -108,7 +133,7 @@ def _found(
     plausible = _plausible(guides, asked.method, x, cf_class, found)
     # The time outside the steps, such as that of the predictions before and after, is divided among all rows.
     rest = time.perf_counter() - started - outcome.untimed_s - outcome.runtime_s.sum()
-    return Result(
+    result = Result(
         method=asked.method.name,
         x=x,
         found=found,
@@ -120,9 +145,11 @@ def _found(
         original_class=original_class,
         target_class=asked.target_class,
         instance=asked.instance,
+        place=np.ones(n, int),
         l1=l1,
         l2=l2,
         l0=l0,
+        weighted_l1=l1 if weights is None else (np.abs(x - asked.x.astype(float)) * weights).reshape(n, -1).sum(axis=1),
         lam=np.where(found, outcome.lam, np.float32(np.nan)),
         lam_init=asked.of("lam_init"),
         learning_rate=asked.of("learning_rate"),
@@ -130,6 +157,7 @@ def _found(
         runtime_s=outcome.runtime_s + rest / max(n, 1),
         path=outcome.path,
     )
+    return diversity.of_places(result, chosen, count) if count > 1 else result
 
 
 def _problem(
@@ -138,6 +166,7 @@ def _problem(
     classifier: Classifier,
     train: tuple[np.ndarray, np.ndarray],
     guides: Guides | None,
+    region: Region | None,
     original_class: np.ndarray,
     target: np.ndarray,
     wanted: np.ndarray,
@@ -155,6 +184,7 @@ def _problem(
         high=high,
         x_train=train[0],
         y_train=train[1],
+        region=region and region.take(wanted),
         guides=guides,
         seed=getattr(method, "seed", 0),
         probabilities=lambda x: classifier.batched_probabilities(np.asarray(x, np.float32), asked.batch_size),
@@ -174,6 +204,10 @@ def _plausible(
     if guides is not None:
         agreed[found] = guides.accept(x[found], cf_class[found], method.guide_quantile)
     return agreed
+
+
+def _flat(weights: np.ndarray | None) -> np.ndarray | int:
+    return 1 if weights is None else weights.ravel()
 
 
 def _default_batch_size(x: np.ndarray, device: str) -> int:

@@ -44,7 +44,7 @@ def show_progress(missing: Sequence[Cell], log: Callable[[Cell], None] = lambda 
 
 
 def _poll(missing: Sequence[Cell], log: Callable[[Cell], None], bar: Progress, finished: threading.Event) -> None:
-    rows = {cell.id: len(cell.instances) for cell in missing}
+    rows = {cell.id: len(cell.rows) for cell in missing}
     total = sum(rows.values())
     task, timer = bar.add_task("", total=total), Timer(total)
     waiting, failed, started = list(missing), 0, time.monotonic()

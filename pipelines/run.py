@@ -108,7 +108,7 @@ def sweep(requested: Request) -> int:
         schema.write(requested.params)
         dvc.write_pipeline()
         dvc.reproduce("prepare")
-        plan.check(requested.params, *plan.prepared_data(paths.LATEST))
+        plan.checked(requested.params, paths.LATEST)
         dvc.reproduce("train", "judges", "guides", "variants")
         cells = plan.make_cells(requested.params)
     run = client.parent_run(mlflow, cells, requested.params, requested.name, requested.command)

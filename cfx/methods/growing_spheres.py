@@ -139,7 +139,14 @@ class _Around:
         hollow = (inner / outer) ** d
         radius = outer * (hollow + (1 - hollow) * self.random.random((self.draws, 1))) ** (1 / d)
         points = (self.x + radius * direction * self.span).astype(np.float32)
-        return np.clip(points, self.low, self.high)
+        return self.project(points)
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Points (k, d) inside the range, moved to the values that the constraints allow."""
+        if self.problem.region is None:
+            return np.clip(points, self.low, self.high)
+        shaped = points.reshape(-1, *self.problem.x.shape[1:])
+        return self.problem.project(shaped, np.full(len(points), self.row)).reshape(points.shape)
 
 
 def _reset_features(around: _Around, found: np.ndarray) -> np.ndarray:
@@ -152,7 +159,7 @@ def _reset_features(around: _Around, found: np.ndarray) -> np.ndarray:
     # The model evaluates `draws` stages at once; the first that is not a counterfactual ends the loop.
     for start in range(unchanged + 1, len(change), around.draws):
         undone = np.arange(start, min(start + around.draws, len(change)))
-        stages = np.where(rank < undone[:, None], around.x, found)
+        stages = around.project(np.where(rank < undone[:, None], around.x, found))
         is_met = around.is_met(stages)
         kept = len(stages) if is_met.all() else int(is_met.argmin())
         if kept:

@@ -100,7 +100,7 @@ class Latent(ArrayMethod):
         lam, best, best_l1 = np.full(n, self.lam_init), problem.x.copy(), np.full(n, np.inf)
         for step in range(self.max_iter):
             z = np.asarray(code)
-            x = np.clip(autoencoder.decode(z, one_hot[aim]), problem.low, problem.high)
+            x = np.clip(autoencoder.decode(z, one_hot[aim]), problem.lower, problem.upper)
             f = problem.probabilities(x)
             f_target = np.where(problem.target, f, 0).max(axis=1)
             is_met = np.abs(f_target - np.float32(problem.target_proba)) <= problem.tol

@@ -14,6 +14,9 @@ from cfx.method import ArrayMethod
 from cfx.neighbours import nearest, qualifying
 from cfx.problem import Problem
 
+# The number of candidates that the model evaluates at once where there are constraints.
+_BLOCK = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class NearestNeighbour(ArrayMethod):
@@ -21,9 +24,11 @@ class NearestNeighbour(ArrayMethod):
 
         x' = argmin |z - x|_1   over the training instances z with |f_t(z) - target_proba| <= tol and low <= z <= high
 
-    The result is exact, and the first of several at the same distance. If no training instance qualifies, the instance
-    is returned unchanged. The method needs the training split, uses no gradients and has no hyperparameters of its own;
-    the probabilities of the training split are computed once per search.
+    The result is exact, and the first of several at the same distance. With constraints, z is the training instance
+    with the values that the constraints allow, so features that may not change are those of the instance. If no
+    training instance qualifies, the instance is returned unchanged. The method needs the training split, uses no
+    gradients and has no hyperparameters of its own; the probabilities of the training split are computed once per
+    search.
 
     Sources: Wexler et al. 2019, "The What-If Tool: interactive probing of machine learning models" (the nearest
     counterfactual in the data); Keane and Smyth 2020, "Good counterfactuals and where to find them" (native
@@ -50,6 +55,11 @@ def nearest_neighbours(problem: Problem) -> np.ndarray:
     """
     is_met, mask_of_row = qualifying(problem)
     neighbours, done = problem.x.copy(), 0
+    if problem.region is not None:
+        for row, mask in enumerate(mask_of_row):
+            neighbours[row] = _nearest_allowed(problem, row, problem.x_train[is_met[mask]])
+            problem.progress(row + 1, len(problem.x))
+        return neighbours
     for mask, is_qualified in enumerate(is_met):
         rows, allowed = np.flatnonzero(mask_of_row == mask), np.flatnonzero(is_qualified)
         if len(allowed):
@@ -64,3 +74,16 @@ def nearest_neighbours(problem: Problem) -> np.ndarray:
         done += len(rows)
         problem.progress(done, len(problem.x))
     return neighbours
+
+
+def _nearest_allowed(problem: Problem, row: int, x_train: np.ndarray) -> np.ndarray:
+    """The nearest of the training instances (m, *shape), moved to allowed values, that is a counterfactual of a row."""
+    allowed = problem.project(x_train, np.full(len(x_train), row))
+    distance = np.abs(allowed - problem.x[row], dtype=np.float64).reshape(len(allowed), -1).sum(axis=1)
+    order = np.argsort(distance, kind="stable")
+    for start in range(0, len(order), _BLOCK):
+        points = allowed[order[start : start + _BLOCK]]
+        is_met = problem.is_met(points, np.full(len(points), row))
+        if is_met.any():
+            return points[is_met.argmax()]
+    return problem.x[row]

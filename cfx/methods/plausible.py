@@ -11,7 +11,8 @@ the margin m_j over the training instances of class t, q being the plausibility 
 
 - The anchors of an instance are the nearest training instances of the target class that meet all constraints. The box
   between the instance and them bounds each feature: low = min(x, anchors), high = max(x, anchors).
-- The search starts with the nearest anchor as its best counterfactual, so that the result is never further away.
+- The search starts with the nearest anchor as its best counterfactual, so that the result is never further away. With
+  constraints, only if they allow the anchor.
 - For images with channels, the gradient of a pixel is 0 if the absolute changes (their mean over the channels) of the
   3 x 3 pixels around it sum to less than the feature range, except in the first fifth of a cycle. So strokes change,
   and isolated pixels return to the instance.
@@ -102,12 +103,19 @@ class Plausible(PrimalDual):
         row, label, anchors = _anchors(problem, problem.guides, self)
         first = problem.x_train[anchors[:, 0]]
         of_row = problem.x[row]
-        low, high = (np.broadcast_to(bound, of_row.shape) for bound in (problem.low, problem.high))
+        bounds = np.broadcast_arrays(problem.lower, problem.upper, problem.x)[:2]
+        lower, upper = (bound[row] for bound in bounds)
+        low, high = lower, upper
         if self.box:
             spanned = problem.x_train[anchors]
             low, high = np.minimum(of_row, spanned.min(axis=1)), np.maximum(of_row, spanned.max(axis=1))
+        known = np.ones(len(row), bool)
+        if problem.region is not None:
+            low, high = np.clip(low, lower, upper), np.clip(high, lower, upper)
+            known = (problem.project(first, row) == first).reshape(len(row), -1).all(axis=1)
+            first = np.where(known.reshape(-1, *[1] * (first.ndim - 1)), first, of_row)
         target = label[:, None] == np.arange(problem.target.shape[1])
-        found = Starts(row, target, low, high, first, np.ones(len(row), bool), anchors[:, 0])
+        found = Starts(row, target, low, high, first, known, np.where(known, anchors[:, 0], -1))
         return _completed(problem, found)
 
     @staticmethod
@@ -183,7 +191,7 @@ def _completed(problem: Problem, found: Starts) -> Starts:
     n = len(problem.x)
     row = np.setdiff1d(np.arange(n), found.row)
     x, none = problem.x[row], np.zeros(len(row), bool)
-    low, high = (np.broadcast_to(bound, x.shape) for bound in (problem.low, problem.high))
+    low, high = (bound[row] for bound in np.broadcast_arrays(problem.lower, problem.upper, problem.x)[:2])
     rest = Starts(row, problem.target[row], low, high, x, none, np.full(len(row), -1))
     order = np.argsort(np.concatenate([found.row, row]), kind="stable")
     return Starts(*(np.concatenate(both)[order] for both in zip(found, rest, strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -82,8 +82,8 @@ class Prototype(ArrayMethod):
         has_one = np.isfinite(prototypes).all(axis=tuple(range(1, prototypes.ndim)))
         counterfactuals = problem.x.copy()
         if has_one.any():
-            of_rows = {name: getattr(problem, name)[has_one] for name in ("x", "target", "original_class")}
-            counterfactuals[has_one] = self._nearest(replace(problem, **of_rows), prototypes[has_one])
+            rows = np.flatnonzero(has_one)
+            counterfactuals[rows] = self._nearest(problem.take(rows), prototypes[rows])
         return counterfactuals
 
     def _nearest(self, problem: Problem, prototypes: np.ndarray) -> np.ndarray:
@@ -108,18 +108,18 @@ class Prototype(ArrayMethod):
         best, best_l1 = x.copy(), np.full(n, np.inf)
         change, ahead = np.zeros_like(x), np.zeros_like(x)
         for step in range(self.max_iter):
-            at = np.clip(x + ahead, problem.low, problem.high)
+            at = np.clip(x + ahead, problem.lower, problem.upper)
             weights = c[:, None] * self._weights(problem, problem.probabilities(at))
             prediction = problem.logits_and_gradient(at, weights)[1]
             gradient = prediction + 2 * ahead + 2 * self.theta * (at - prototypes)
             rate = np.float32(self.learning_rate * np.sqrt(1 - step / self.max_iter))
             moved = ahead - rate * gradient
             moved = np.sign(moved) * np.maximum(np.abs(moved) - rate * np.float32(self.beta), 0)
-            moved = np.clip(x + moved, problem.low, problem.high) - x
+            moved = np.clip(x + moved, problem.lower, problem.upper) - x
             ahead = moved + np.float32(step / (step + 3)) * (moved - change)
-            ahead = np.clip(x + ahead, problem.low, problem.high) - x
+            ahead = np.clip(x + ahead, problem.lower, problem.upper) - x
             change = moved
-            points = np.clip(x + change, problem.low, problem.high)
+            points = np.clip(x + change, problem.lower, problem.upper)
             l1 = np.abs(points - x).reshape(n, -1).sum(axis=1)
             nearer = np.flatnonzero(l1 < best_l1)
             nearer = nearer[problem.is_met(points[nearer], nearer)]

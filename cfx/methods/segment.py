@@ -86,4 +86,5 @@ def _points(problem: Problem, neighbours: np.ndarray, rows: np.ndarray, a: np.nd
     """The points (k, *shape) float32 at the positions a (k,) in [0, 1] on the segments of the rows (k,)."""
     a = a.reshape(-1, *[1] * (problem.x.ndim - 1))
     # in float64, so that a = 1 gives the neighbour and common features are kept bit for bit
-    return ((1 - a) * problem.x[rows].astype(np.float64) + a * neighbours[rows]).astype(np.float32)
+    points = ((1 - a) * problem.x[rows].astype(np.float64) + a * neighbours[rows]).astype(np.float32)
+    return points if problem.region is None else problem.project(points, rows)

@@ -27,16 +27,19 @@ _OWN = (_CFX / "own.py", _CFX / "worker.py", *source.FOR_FILES)
 _OPERATIONAL = ("module", "python", "timeout_s")
 
 
-def inputs(search: Mapping[str, Any], instances: tuple[int, ...], trained: Trained) -> dict[str, Any]:
+def inputs(
+    search: Mapping[str, Any], instances: tuple[int, ...], constraints: Mapping[str, Any], trained: Trained
+) -> dict[str, Any]:
     """The inputs that determine the result of a cell, by value or by SHA-256, as JSON types.
 
-    search: the `search` section of the cell; instances: indices into the test split.
+    search: the `search` section of the cell; instances: indices into the test split; constraints: those of `Cell`.
     """
     method = {key: value for key, value in search.items() if key not in _OPERATIONAL}
     return {
         **method,
         "method": searches.name(search),
         "instances": list(instances),
+        "constraints": {key: value for key, value in constraints.items() if key != "mask"},
         "data": json.loads(trained.data_card.read_text())["sha256"],
         "model": models.sha256(trained.model),
         "judges": judges(trained),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from cfx.files import replacing
 from cfx.method import Method
 from pipelines.cells import identity, paths, variants
 from pipelines.cells.paths import Trained, class_name
-from pipelines.config import schema, searches
+from pipelines.config import rules, schema, searches
 from pipelines.config.schema import Params, Variant
 from pipelines.config.sections import Instances
 
@@ -44,11 +44,18 @@ class Cell:
     """The data, the classifier that is explained, the judges and the guides."""
     trust: dict[str, Any]
     """The arguments of `cfx.models.load` that permit the classifier to run code."""
+    constraints: dict[str, Any] = field(default_factory=dict)
+    """The rules of the counterfactuals, as `pipelines.config.rules` has them."""
 
     @cached_property
     def method(self) -> Method:
         """The method with its hyperparameters."""
         return searches.method(self.search)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The instance of each row of the result: each instance `search.count` times."""
+        return tuple(instance for instance in self.instances for _ in range(self.method.count))
 
     @property
     def name(self) -> str:
@@ -114,24 +121,39 @@ def make_cells(params: Params) -> list[Cell]:
         for folder in trained.folders:
             if not folder.is_dir():
                 raise InputError(f"{folder}: is missing, but the sweep needs it; run `dvc repro variants`")
-        instances = check(params, *prepared_data(trained))
+        instances, constraints = checked(params, trained)
         for swept, section in params.points():
             search = searches.canonical(section)
-            cell_id = identity.sha256(identity.inputs(search, instances, trained))
+            cell_id = identity.sha256(identity.inputs(search, instances, constraints, trained))
             # a hyperparameter may have the name of an axis upstream, such as `seed`
             named = {f"search.{axis}" if axis in upstream else axis: value for axis, value in swept.items()}
-            cells.append(Cell(cell_id, upstream, upstream | named, search, instances, trained, variant.trust))
+            cells.append(
+                Cell(cell_id, upstream, upstream | named, search, instances, trained, variant.trust, constraints)
+            )
     return cells
 
 
 def current_inputs(cell: Cell) -> dict[str, Any]:
     """The inputs of a cell from the current artefacts. Raises RuntimeError if they changed since the planning."""
-    found = identity.inputs(cell.search, cell.instances, cell.trained)
+    found = identity.inputs(cell.search, cell.instances, cell.constraints, cell.trained)
     if identity.sha256(found) != cell.id:
         raise RuntimeError(
             f"the data, the models or the code of cell {cell.id} changed during the run; run the same command again"
         )
     return found
+
+
+def checked(params: Params, trained: Trained) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """The selected instances, as `check` returns them, and the constraints of a sweep, for prepared data.
+
+    Raises InputError as `check` does, and if an instance breaks a constraint.
+    """
+    card, labels = prepared_data(trained)
+    instances, constraints = check(params, card, labels), rules.arguments(params.constraints, card)
+    if constraints:
+        x_test = data.read_npz(trained.data, ("x_test",))["x_test"]
+        rules.check(constraints, card, x_test[list(instances)], instances)
+    return instances, constraints
 
 
 def prepared_data(trained: Trained) -> tuple[dict[str, Any], np.ndarray]:

@@ -38,7 +38,6 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
     files = dict(FILES.values())
     excluded = {*GROUP_NAMES, *axes, *(files[key] for key in axes if key in files)}
 
-    changed: dict[str, Any] = {}
     upstream = [
         # older records have no guides
         ({key: variant[key] for key in UPSTREAM if variant.get(key) is not None}, _defaults(variant, conf))
@@ -51,6 +50,8 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
     # beside index or range, per_class and classes have no effect
     chosen = {key: value for key, value in params["instances"].items() if key in ("index", "range") and value}
     instances = [({"instances": chosen or params["instances"]}, _defaults(variants[0], conf))]
+    rules, defaults = params.get("constraints", {}), _defaults(variants[0], conf).get("constraints", {})
+    changed = {f"constraints.{key}": value for key, value in rules.items() if value != defaults.get(key)}
     for alternatives in (upstream, instances, search):
         # an option of the search applies to the methods that have it, any other to all variants
         common = _common_changes(alternatives, excluded, optional=alternatives is search)
@@ -68,7 +69,7 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
     arguments = [f"{name}={','.join(chosen)}" for name, chosen in groups.items() if chosen]
     for key, values in options.items():
         if key not in groups:
-            if key in files or key == "search.module":
+            if key in files or key in ("search.module", "constraints.mask"):
                 names = [Path(value).name for value in values]
                 # files of the same name in several folders keep their paths
                 values = names if len(set(names)) == len(names) else values
@@ -89,6 +90,8 @@ def quoted(value: Any) -> str:
     """A value in Hydra's override grammar."""
     if isinstance(value, list):
         return f"[{','.join(map(quoted, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{quoted(key)}:{quoted(of_key)}' for key, of_key in value.items())}}}"
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     text = str(value)

@@ -8,7 +8,7 @@ from typing import Any
 
 from cfx import data, datasets
 from cfx.errors import InputError
-from pipelines.config import searches
+from pipelines.config import rules, searches
 from pipelines.config.schema import FILES, Params, Upstream, check, user_file, validate
 
 
@@ -29,6 +29,7 @@ def from_config(
     if isinstance(search, Mapping):
         raw["search"] = {} if "search" in axes else {key: search[key] for key in search if key not in axes}
     params = check(_with_digests(_with_class_numbers(raw | first | {"sweep": dict(axes), "variants": upstreams})))
+    params = params.model_copy(update={"constraints": rules.with_digest(params.constraints)})
     if any(searches.method(search).guide_quantile for _, search in params.points()):
         return params
     # guides that no method uses are not trained

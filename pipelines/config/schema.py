@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from cfx.errors import InputError
 from cfx.files import replacing
 from pipelines.config import searches
-from pipelines.config.sections import Data, Guides, Instances, Int, Judges, Model, Paths, Section, Training
+from pipelines.config.sections import Constraints, Data, Guides, Instances, Int, Judges, Model, Paths, Section, Training
 
 PATH = Path("params.yaml")
 # The user's files by their field in `Paths`: the option with the path and the option with the digest.
@@ -77,6 +77,7 @@ class Params(Upstream):
 
     search: dict[str, Any]
     instances: Instances
+    constraints: Constraints
     sweep: dict[str, list[Any]]
     variants: list[Variant] = Field(default_factory=list)
 

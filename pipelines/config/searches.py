@@ -27,7 +27,7 @@ OWN = "own"
 _FILE_OPTIONS = ("module", "python", "timeout_s")
 # The options of search=own that are not hyperparameters; the digests of the file and of its packages are filled in.
 FILE = (*_FILE_OPTIONS, "module_sha256", "environment")
-_PROBLEM = ("target_class", "target_proba", "tol", "feature_range")
+_PROBLEM = ("target_class", "target_proba", "tol", "feature_range", "count")
 # The environments of the files in peers/.
 _PEERS = ".venv-peers/"
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}

@@ -135,6 +135,24 @@ class Guides(Section):
     seed: Int = Field(ge=0, lt=2**32 - 16)
 
 
+Feature = str | Int
+
+
+class Constraints(Section):
+    """The rules that every counterfactual follows, as in `cfx.Constraints`, by name or index of a feature."""
+
+    immutable: list[Feature]
+    increase: list[Feature]
+    decrease: list[Feature]
+    ranges: dict[Feature, tuple[Float, Float]] | None
+    most_change: dict[Feature, Float] | None
+    steps: dict[Feature, Float] | None
+    groups: list[list[Feature]]
+    mask: Path | None
+    mask_sha256: str | None
+    scale: Literal["unit", "mad", "inverse_range"]
+
+
 class Instances(Section):
     """The instances of the test split to explain."""
 

@@ -49,7 +49,7 @@ def select(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
     return [
         (position, cell)
         for position, cell in itertools.product(positions[: max(SHOWN // n_cells, 1)], cells)
-        if position < len(cell.instances) and (cell.id, cell.instances[position]) not in excluded
+        if position < len(cell.rows) and (cell.id, cell.rows[position]) not in excluded
     ]
 
 
@@ -61,7 +61,7 @@ def render(shown: list[tuple[int, Cell]], table: pd.DataFrame, folder: Path) -> 
     for cell in {cell.id: cell for _, cell in shown}.values():
         result, rows = _result(cell.id), tables.named([cell], table[table["cell"] == cell.id])
         for i in [i for i, shown_cell in shown if shown_cell is cell]:
-            instance = x_test[cell.trained.data][cell.instances[i]]
+            instance = x_test[cell.trained.data][cell.rows[i]]
             rendered[i, cell.id] = _counterfactual(cell, result, rows.iloc[i], i, instance, folder)
     by_instance = itertools.groupby(shown, key=lambda pair: pair[0])
     return [[rendered[i, cell.id] for i, cell in pairs] for _, pairs in by_instance]
@@ -118,7 +118,8 @@ def _nearest(found: pd.DataFrame) -> dict[tuple[int, str], np.ndarray]:
 def counterfactuals(cell: str, instances: Iterable[int]) -> np.ndarray:
     """The counterfactuals (n, *shape) of these instances in the cell with this ID."""
     result = _result(cell)
-    position = {instance: i for i, instance in enumerate(result.instance.tolist())}
+    # the first of several counterfactuals of an instance is the nearest
+    position = {instance: i for i, instance in reversed(list(enumerate(result.instance.tolist())))}
     return result.x[[position[instance] for instance in instances]]
 
 
@@ -128,14 +129,15 @@ def _correct_first(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.iloc[order]
 
 
-def anchor(cell: Cell, instance: int) -> str:
-    """The name of a counterfactual in links and file names."""
-    return re.sub(r"[^\w.=+-]+", "_", f"instance={instance}_{cell.name}")
+def anchor(cell: Cell, i: int) -> str:
+    """The name of the counterfactual in row i in links and file names."""
+    place = f"_place={i % cell.method.count + 1}" if cell.method.count > 1 else ""
+    return re.sub(r"[^\w.=+-]+", "_", f"instance={cell.rows[i]}{place}_{cell.name}")
 
 
 def files(shown: list[tuple[int, Cell]]) -> dict[str, Cell]:
     """The names of the files of the selected counterfactuals, with their cells; some have no evolution."""
-    return {file: cell for i, cell in shown for file in _files(anchor(cell, cell.instances[i]))}
+    return {file: cell for i, cell in shown for file in _files(anchor(cell, i))}
 
 
 def _files(name: str) -> tuple[str, str]:
@@ -153,7 +155,7 @@ def _counterfactual(
     caption = figures.caption(
         values["original_class"], values["cf_class"], values["probability"], values["l1"], values["found"]
     )
-    name = anchor(cell, values["instance"])
+    name = anchor(cell, i)
     picture, evolution = (folder / file for file in _files(name))
     figures.counterfactual_picture(instance, x, caption, limits).save(picture)
 

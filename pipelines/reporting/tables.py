@@ -99,7 +99,7 @@ def of_cells(sweep: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(cell: Cell, rows: pd.DataFrame | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"cell": cell.id, **swept(cell), "searched": len(cell.instances), "found": 0, "unchanged": 0}
+    row: dict[str, Any] = {"cell": cell.id, **swept(cell), "searched": len(cell.rows), "found": 0, "unchanged": 0}
     of_found = [one for one in measures.MEASURES if one.over == "found"]
     nothing = {one.column: np.nan for one in of_found}
     if rows is None:

@@ -32,7 +32,7 @@ from cfx.result import Result
 from pipelines.cells import identity, measures, paths, plan, provenance, store
 from pipelines.cells.paths import Trained, class_name
 from pipelines.cells.plan import Cell
-from pipelines.config import schema, searches
+from pipelines.config import rules, schema, searches
 from pipelines.config.schema import Params
 from pipelines.progress import show_progress
 from pipelines.terminal import import_tensorflow, user_errors
@@ -136,17 +136,20 @@ def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Resu
     }
     method = replace(methods[0], **per_row)
     rows = instances[index]
+    constraints = rules.constraints(batch[0].constraints)
+    needs_train = isinstance(method, ArrayMethod) or method.guide_quantile or batch[0].constraints.get("scale") == "mad"
     found = find_counterfactuals(
         model,
         x_test[rows],
         method,
         instances=rows,
-        train=_training_split(trained) if isinstance(method, ArrayMethod) or method.guide_quantile else None,
+        train=_training_split(trained) if needs_train else None,
         guides=_guides(trained.guides_folder, *identity.guides(trained)) if method.guide_quantile else None,
+        constraints=constraints,
         path_rows=min(PATHS, len(instances)) * len(batch),
         progress=progress,
     )
-    return [found.take(np.flatnonzero(cell_of_row == cell)) for cell in range(len(batch))]
+    return [found.take(np.flatnonzero(np.repeat(cell_of_row, method.count) == cell)) for cell in range(len(batch))]
 
 
 def measure(result: Result, cell: Cell) -> pd.DataFrame:
@@ -156,7 +159,7 @@ def measure(result: Result, cell: Cell) -> pd.DataFrame:
     trained = cell.trained
     model, x_test = _model_and_test_split(trained, models.sha256(trained.model), **cell.trust)
     judges = _judges(trained, *identity.judges(trained))
-    return metrics.measure(result, x_test[list(cell.instances)], judges, Classifier(model, x_test[:1]).probabilities)
+    return metrics.measure(result, x_test[list(cell.rows)], judges, Classifier(model, x_test[:1]).probabilities)
 
 
 def import_artifacts(cells: Iterable[Cell]) -> None:

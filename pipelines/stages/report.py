@@ -78,8 +78,10 @@ def main() -> None:
             "by_class": list(by_class(sweep, table, of_methods, figures)),
             "rows": len(table),
             "table": tables.named(sweep, table.head(ROWS)).to_dict("records"),
-            "first": {cell.id: gallery.anchor(cell, cell.instances[i]) for i, cell in reversed(shown)},
-            "anchors": {(cell.id, cell.instances[i]): gallery.anchor(cell, cell.instances[i]) for i, cell in shown},
+            "first": {cell.id: gallery.anchor(cell, i) for i, cell in reversed(shown)},
+            "anchors": {
+                (cell.id, cell.rows[i], i % cell.method.count + 1): gallery.anchor(cell, i) for i, cell in shown
+            },
             "gallery": gallery.render(shown, table, folder / "pictures"),
         }
         files = sorted(path for kind in ("figures", "plots", "tables") for path in (folder / kind).iterdir())

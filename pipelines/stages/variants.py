@@ -40,7 +40,7 @@ def main() -> None:
     # all data sets are checked before the training
     for variant in params.variants:
         make("data", variant, params)
-        plan.check(params, *plan.prepared_data(variants.trained(variant, params, paths.MODELS)))
+        plan.checked(params, variants.trained(variant, params, paths.MODELS))
     for variant in params.variants:
         for part in ("model", "judges", "guides"):
             make(part, variant, params)

@@ -140,7 +140,7 @@ def metrics_table() -> str:
 def pictures(cell: Cell) -> Iterator[tuple[int, Image.Image]]:
     """The first counterfactuals of a cell as images, each with the index of its instance in the test split."""
     result = Result.load(store.result_path(cell.id))
-    for i, (instance, original) in enumerate(zip(cell.instances, _originals(cell, PICTURES), strict=False)):
+    for i, (instance, original) in enumerate(zip(cell.rows, _originals(cell, PICTURES), strict=False)):
         classes = _change(cell, result, i)
         caption = figures.caption(*classes, result.probability[i], result.l1[i], result.found[i], result.unchanged[i])
         yield instance, figures.counterfactual_picture(original, result.x[i], caption, cell.method.feature_range)
@@ -178,7 +178,7 @@ def _change(cell: Cell, result: Result, i: int) -> tuple[int | str, int | str]:
 
 def _originals(cell: Cell, first: int) -> np.ndarray:
     status = cell.trained.data.stat()
-    return _x_test(cell.trained.data, status.st_ino, status.st_mtime_ns)[list(cell.instances[:first])]
+    return _x_test(cell.trained.data, status.st_ino, status.st_mtime_ns)[list(cell.rows[:first])]
 
 
 @lru_cache(maxsize=1)
