@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from cfx.constraints import Region
-from cfx.result import Result
+from cfx.region import Region
+from cfx.result import Result, distances
 
 # The number of searches for each counterfactual that is asked for.
 _SEARCHES = 4
@@ -39,13 +39,14 @@ def halves(region: Region, times: int) -> Region:
     return replace(repeated, lower=lower, upper=upper)
 
 
-def choose(x: np.ndarray, cost: np.ndarray, found: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def choose(x: np.ndarray, instances: np.ndarray, found: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The `count` rows of each instance, (n count,), and which of the (n times) rows are chosen results, bool.
 
     If an instance has fewer different counterfactuals, its last rows are others, which are no results.
 
-    x: (n times, features), in units of the cost; cost: (n times,), the distance from the instance; found: (n times,).
+    x, instances: (n times, *shape), in units of the cost; found: (n times,).
     """
+    x, cost = x.reshape(len(x), -1), distances(x, instances)[0]
     times = searches(count)
     is_result = np.zeros(len(x), bool)
     rows = []

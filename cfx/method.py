@@ -65,8 +65,7 @@ class Method(ABC):
     """The minimum and maximum of a feature: two numbers, or two arrays that broadcast to an instance."""
 
     count: int = 1
-    """The number of different counterfactuals of each instance, 1 to 1,000. The result has `count` rows for an
-    instance, of which the first is the nearest; this takes four times as many searches (`cfx.diversity`)."""
+    """The number of different counterfactuals of each instance, 1 to 1,000: rows of the result, nearest first."""
 
     @property
     def guide_quantile(self) -> float:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from cfx.constraints import Region
     from cfx.guides import Guides
+    from cfx.region import Region
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from cfx.constraints import Region
 from cfx.method import StepMethod
 from cfx.problem import Problem
+from cfx.region import Region
 from cfx.result import Outcome, no_path
 from cfx.rows import Rows
 from cfx.scaling import Search

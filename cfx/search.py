@@ -14,10 +14,11 @@ import tensorflow as tf
 
 from cfx import array_search, diversity, program, repair, rows, step_search
 from cfx.classifier import Classifier, Outputs
-from cfx.constraints import Constraints, Region
+from cfx.constraints import Constraints
 from cfx.guides import Guides
 from cfx.method import Method, StepMethod
 from cfx.problem import Problem
+from cfx.region import Region
 from cfx.result import Result, distances
 from cfx.rows import Rows
 from cfx.scaling import Search, in_units_of_cost, scaled_rows
@@ -77,24 +78,42 @@ def find_counterfactuals(
     split = rows.training_split(train, x.shape[1:])
     classifier = program.classifier(model, asked.probe, outputs, eps)
     used = rows.guides_of(guides, method, split[0], classifier.classes)
-    rules = constraints or Constraints()
-    weights = rules.weights(split[0], method.feature_range)
-    region = rules.region(x, method.feature_range) if constraints or method.count > 1 else None
-    if region and method.count > 1:
-        times = diversity.searches(method.count)
-        asked, region = asked.repeated(times), diversity.halves(region, times)
+    asked, region = _with_region(asked, constraints)
+    weights = constraints.weights(split[0], method.feature_range) if constraints else None
+    is_xla = device == "GPU" and isinstance(model, keras.Model) if jit_compile is None else jit_compile
+    of_program = outputs, eps, is_xla, weights
     search: Search = array_search.search
     if isinstance(method, StepMethod):
-        is_xla = device == "GPU" and isinstance(model, keras.Model) if jit_compile is None else jit_compile
-        models = used.models if used else ()
-        of_method = cast(StepMethod, scaled_rows(asked, weights).method if weights is not None else method)
-        build = partial(
-            program.program, model, classifier, asked.probe, of_method, models, outputs, eps, is_xla, weights
-        )
-        search = partial(step_search.search, build)
+        search = _step_search(model, classifier, asked, used.models if used else (), of_program)
     if weights is not None:
         search = in_units_of_cost(search, weights)
     return _found(asked, model, classifier, split, used, region, weights, search)
+
+
+def _with_region(asked: Rows, constraints: Constraints | None) -> tuple[Rows, Region | None]:
+    """The rows of all searches and what they may change; None for all features."""
+    method = asked.method
+    if constraints is None and method.count == 1:
+        return asked, None
+    region = (constraints or Constraints()).region(asked.x, method.feature_range)
+    if method.count == 1:
+        return asked, region
+    times = diversity.searches(method.count)
+    return asked.repeated(times), diversity.halves(region, times)
+
+
+def _step_search(
+    model: Callable[..., Any],
+    classifier: Classifier,
+    asked: Rows,
+    guides: tuple[keras.Model, ...],
+    of_program: tuple[Outputs, float, bool, np.ndarray | None],
+) -> Search:
+    """The search with the method of the rows, whose program is built on its first use."""
+    weights = of_program[-1]
+    method = asked.method if weights is None else scaled_rows(asked, weights).method
+    build = partial(program.program, model, classifier, asked.probe, cast(StepMethod, method), guides, *of_program)
+    return partial(step_search.search, build)
 
 
 def _found(
@@ -121,10 +140,9 @@ def _found(
 
     after = classifier.batched_probabilities(outcome.x, asked.batch_size)
     found = asked.is_met(after, target)
-    chosen, count = np.arange(n), asked.method.count
+    chosen, count, factor = np.arange(n), asked.method.count, 1 if weights is None else weights
     if count > 1:
-        flat, flat_x = (values.reshape(n, -1) * _flat(weights) for values in (outcome.x, asked.x))
-        chosen, is_chosen = diversity.choose(flat, np.abs(flat - flat_x).sum(axis=1), found, count)
+        chosen, is_chosen = diversity.choose(outcome.x * factor, asked.x * factor, found, count)
         found &= is_chosen
     after = np.where(found[:, None], after, before)
     x = np.where(found.reshape(-1, *[1] * (asked.x.ndim - 1)), outcome.x, asked.x)
@@ -149,7 +167,7 @@ def _found(
         l1=l1,
         l2=l2,
         l0=l0,
-        weighted_l1=l1 if weights is None else (np.abs(x - asked.x.astype(float)) * weights).reshape(n, -1).sum(axis=1),
+        weighted_l1=distances(x * factor, asked.x * factor)[0],
         lam=np.where(found, outcome.lam, np.float32(np.nan)),
         lam_init=asked.of("lam_init"),
         learning_rate=asked.of("learning_rate"),
@@ -204,10 +222,6 @@ def _plausible(
     if guides is not None:
         agreed[found] = guides.accept(x[found], cf_class[found], method.guide_quantile)
     return agreed
-
-
-def _flat(weights: np.ndarray | None) -> np.ndarray | int:
-    return 1 if weights is None else weights.ravel()
 
 
 def _default_batch_size(x: np.ndarray, device: str) -> int:

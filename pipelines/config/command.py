@@ -51,7 +51,7 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
     chosen = {key: value for key, value in params["instances"].items() if key in ("index", "range") and value}
     instances = [({"instances": chosen or params["instances"]}, _defaults(variants[0], conf))]
     rules, defaults = params.get("constraints", {}), _defaults(variants[0], conf).get("constraints", {})
-    changed = {f"constraints.{key}": value for key, value in rules.items() if value != defaults.get(key)}
+    changed = {f"constraints.{key}": value for key, value in rules.items() if defaults.get(key, ...) != value}
     for alternatives in (upstream, instances, search):
         # an option of the search applies to the methods that have it, any other to all variants
         common = _common_changes(alternatives, excluded, optional=alternatives is search)

@@ -94,9 +94,12 @@ class _Table:
     """The features of a data set: names and units, if it is a table that has them."""
 
     def __init__(self, card: Mapping[str, Any]) -> None:
-        self._features = card["features"] or []
-        self._count = int(np.prod(card["input_shape"]))
+        self._features = card.get("features") or []
+        self._shape = card["input_shape"]
         self._names = [feature["name"] for feature in self._features]
+
+    def _count(self) -> int:
+        return int(np.prod(self._shape))
 
     def name(self, index: int) -> str:
         """The name of a feature, or its index."""
@@ -113,11 +116,11 @@ class _Table:
 
     def one(self, option: str, feature: str | int) -> int:
         """The index of a feature. Raises InputError if the data do not have it."""
-        if isinstance(feature, int) and 0 <= feature < self._count:
+        if isinstance(feature, int) and 0 <= feature < self._count():
             return feature
         if feature in self._names:
             return self._names.index(feature)
-        known = f"its features are {', '.join(self._names)}" if self._names else f"give 0 to {self._count - 1}"
+        known = f"its features are {', '.join(self._names)}" if self._names else f"give 0 to {self._count() - 1}"
         raise InputError(f"constraints.{option}: {feature!r} is not a feature of the data; {known}")
 
     def value(self, feature: str | int, value: float) -> float:

@@ -21,6 +21,7 @@ def result(x, cf_class, original_class, found=True):
         "l1",
         "l2",
         "l0",
+        "weighted_l1",
         "lam",
         "lam_init",
         "learning_rate",
@@ -36,6 +37,7 @@ def result(x, cf_class, original_class, found=True):
         original_class=np.broadcast_to(original_class, n),
         target_class=np.full(n, "other"),
         instance=np.arange(n),
+        place=np.ones(n, int),
         path=NOWHERE,
         **{name: np.ones(n) for name in numbers},
     )

@@ -59,11 +59,11 @@ def test_where_a_file_lies_is_no_part_of_what_a_cell_is(monkeypatch, tmp_path):
     monkeypatch.setattr(identity.models, "sha256", Path.read_text)
     search = {"method": "own", "python": None, "timeout_s": 3600, "module_sha256": "0", "environment": None}
     here, there, other = (
-        identity.sha256(identity.inputs({**search, "module": module, "module_sha256": digest}, (0,), trained))
+        identity.sha256(identity.inputs({**search, "module": module, "module_sha256": digest}, (0,), {}, trained))
         for module, digest in (("a/mine.py", "0"), ("b/mine.py", "0"), ("a/mine.py", "1"))
     )
     assert here == there != other
     trained.replicas.mkdir()
     (trained.replicas / "001.keras").write_text("a classifier of another seed")
     search = {**search, "module": "a/mine.py"}
-    assert here != identity.sha256(identity.inputs(search, (0,), trained))
+    assert here != identity.sha256(identity.inputs(search, (0,), {}, trained))

@@ -28,6 +28,7 @@ from pipelines.cells import paths, plan, provenance, source, store
 from pipelines.config import schema
 from pipelines.reporting import gallery, tables, trade_off
 from pipelines.stages import report
+from tests.unit.pipelines.made import NO_RULES
 
 PARAMS: dict[str, Any] = {
     "seed": 0,
@@ -45,6 +46,7 @@ PARAMS: dict[str, Any] = {
     "judges": {"seed": 1, "steps": 10},
     "search": {"method": "wachter"},
     "instances": {"index": [5, 2], "range": None, "per_class": None, "classes": "all"},
+    "constraints": NO_RULES,
     "sweep": {"target_class": [1, "other"], "learning_rate": [0.1, 0.01]},
 }
 
@@ -171,9 +173,11 @@ def counterfactuals(cell: plan.Cell, x_test: np.ndarray, found: bool = True, unc
         original_class=np.full(n, 2),
         target_class=np.full(n, str(cell.target_class)),
         instance=instance,
+        place=np.ones(n, int),
         l1=change.sum(axis=1),
         l2=np.sqrt((change**2).sum(axis=1)),
         l0=(change > 1e-3).sum(axis=1),
+        weighted_l1=change.sum(axis=1),
         lam=0.1 * one if found else np.full(n, np.nan),
         lam_init=0.1 * one,
         learning_rate=cell.search.get("learning_rate", np.nan) * one,

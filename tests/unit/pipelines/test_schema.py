@@ -8,6 +8,7 @@ import yaml
 from cfx.errors import InputError
 from pipelines.config import schema
 from pipelines.config.parameters import from_config
+from tests.unit.pipelines.made import NO_RULES
 
 
 def raw(**changes):
@@ -26,6 +27,7 @@ def raw(**changes):
         "judges": {"seed": 1, "steps": 10},
         "search": {"method": "wachter", "target_class": "other"},
         "instances": {"index": None, "range": None, "per_class": 1, "classes": [7]},
+        "constraints": NO_RULES,
     }
     for key, value in changes.items():
         made[key] = made[key] | value if isinstance(value, dict) else value
