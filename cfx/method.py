@@ -7,7 +7,7 @@ A method is one module with one class, a frozen dataclass whose fields are its h
 - `ArrayMethod`: one function from a `cfx.problem.Problem` to counterfactuals, in numpy or any other library.
 
 The engine, not the method, decides whether a counterfactual is found: with the caller's model, in float32, inside the
-feature range. This module does not import TensorFlow, so that a configuration can be checked quickly.
+feature range and the constraints. This module does not import TensorFlow, so a configuration is checked quickly.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ TargetClass = str | int
 """`"other"` (any class but the predicted one), `"same"` (the predicted class), or a class, 0 or above."""
 
 Precision = Literal["float32", "bfloat16"]
-
 # The largest int32.
 _MOST = 2**31 - 1
 

@@ -81,10 +81,9 @@ def find_counterfactuals(
     asked, region = _with_region(asked, constraints)
     weights = constraints.weights(split[0], method.feature_range) if constraints else None
     is_xla = device == "GPU" and isinstance(model, keras.Model) if jit_compile is None else jit_compile
-    of_program = outputs, eps, is_xla, weights
     search: Search = array_search.search
     if isinstance(method, StepMethod):
-        search = _step_search(model, classifier, asked, used.models if used else (), of_program)
+        search = _step_search(model, classifier, asked, used.models if used else (), (outputs, eps, is_xla, weights))
     if weights is not None:
         search = in_units_of_cost(search, weights)
     return _found(asked, model, classifier, split, used, region, weights, search)

@@ -70,7 +70,7 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
     for key, values in options.items():
         if key not in groups:
             if key in files or key in ("search.module", "constraints.mask"):
-                names = [Path(value).name for value in values]
+                names = [value and Path(value).name for value in values]
                 # files of the same name in several folders keep their paths
                 values = names if len(set(names)) == len(names) else values
             arguments.append(f"{key}={','.join(map(quoted, values))}")

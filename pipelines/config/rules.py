@@ -95,11 +95,11 @@ class _Table:
 
     def __init__(self, card: Mapping[str, Any]) -> None:
         self._features = card.get("features") or []
-        self._shape = card["input_shape"]
+        self._card = card
         self._names = [feature["name"] for feature in self._features]
 
     def _count(self) -> int:
-        return int(np.prod(self._shape))
+        return int(np.prod(self._card["input_shape"]))
 
     def name(self, index: int) -> str:
         """The name of a feature, or its index."""

@@ -108,7 +108,7 @@ def test_a_perfect_reconstruction_of_an_input_that_is_all_zero_stays_finite():
 
 def test_what_was_not_found_has_no_measures_and_what_kept_its_class_no_im1():
     x = np.full((3, 2), 0.3, np.float32)
-    given = result(x, [1, 1, 1], [0, 0, 1], [True, False, True])
+    given = replace(result(x, [1, 1, 1], [0, 0, 1], [True, False, True]), instance=np.zeros(3, int))
     of_all = replace(judges(onto_axes(0, 1, 1, 1), always(1), features=2), replicas=(lambda x: np.ones((len(x), 2)),))
     measures = metrics.measure(given, x, of_all, lambda x: np.ones((len(x), 2)))
     assert measures.columns.tolist() == list(metrics.MEASURES)
@@ -143,6 +143,13 @@ def test_a_change_has_as_many_components_as_regions_and_a_table_has_none():
     x[2, 2, 2] = 1e-4
     assert metrics.components(x, instances).tolist() == [1, 3, 0]
     assert np.isnan(metrics.components(x.reshape(3, 50), instances.reshape(3, 50))).all()
+
+
+def test_diversity_is_the_distance_to_the_other_counterfactuals_of_the_instance():
+    x = np.array([[0, 0, 0], [0.5, 0, 0], [0, -0.25, 0.25], [0.1, 0.1, 0.1]], np.float32)
+    l1, l0 = metrics.diversity(x, np.array([4, 4, 4, 7]))
+    assert l1[:3] == pytest.approx([0.5, 0.75, 0.75]) and l0[:3].tolist() == [1.5, 2, 2.5]
+    assert np.isnan([l1[3], l0[3]]).all()
 
 
 def test_seed_stability_is_the_share_of_the_retrained_classifiers_that_keep_the_class():
