@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from cfx.region import Region
-from cfx.result import Result, distances
+from cfx.result import CHANGED, Result, distances
 
 # The number of searches for each counterfactual that is asked for.
 _SEARCHES = 4
@@ -92,6 +92,7 @@ def _chosen(x: np.ndarray, cost: np.ndarray, count: int) -> np.ndarray:
     while is_left.any() and len(chosen) < count:
         score = nearest - _COST * cost if chosen else -cost
         chosen.append(int(np.where(is_left, score, -np.inf).argmax()))
-        nearest = np.minimum(nearest, np.abs(x - x[chosen[-1]]).sum(axis=1))
-        is_left &= nearest > 0
+        change = np.abs(x - x[chosen[-1]])
+        nearest = np.minimum(nearest, change.sum(axis=1))
+        is_left &= change.max(axis=1) > CHANGED
     return np.array(chosen, int)
