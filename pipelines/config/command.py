@@ -89,6 +89,8 @@ def quoted(value: Any) -> str:
     """A value in Hydra's override grammar."""
     if isinstance(value, list):
         return f"[{','.join(map(quoted, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{quoted(one)}" for key, one in value.items()) + "}"
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     text = str(value)
