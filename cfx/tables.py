@@ -98,7 +98,7 @@ def read(path: Path, file_format: Literal["csv", "parquet"], schema: Schema) -> 
         detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: cannot be read as {file_format} ({detail})") from error
     if absent := [name for name in schema.names if name not in frame]:
-        raise InputError(f"{path}: has no column {absent[0]!r}; it has {', '.join(map(str, frame.columns[:20]))}")
+        raise InputError(f"{path}: has no column {absent[0]!r}; it has {', '.join(map(repr, frame.columns[:20]))}")
     if not len(frame):
         raise InputError(f"{path}: has no rows")
     return frame[schema.names]

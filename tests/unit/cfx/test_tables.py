@@ -156,7 +156,7 @@ def test_too_few_rows_for_a_test_split():
     [
         (b"", "cannot be read as csv"),
         (b"income,age,job,home,outcome\n", "has no rows"),
-        (b"income;age;job;home;outcome\n1;2;a;b;c\n", "has no column 'outcome'; it has income;age"),
+        (b"income;age;job;home;outcome\n1;2;a;b;c\n", "has no column 'outcome'; it has 'income;age"),
         (b"income,age,job,home,outcome\n1,5,2,a,b,c\n", "cannot be read as csv"),
         (b"income,age,job,home,outcome\n1,2,a,b,c\n1,5,2,a,b,c\n", "cannot be read as csv"),
         (b"income,age,job,home,outcome\n1,2,\xff,b,c\n", "cannot be read as csv"),
