@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from cfx.files import replacing
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 NAMES = "class_names"
 FEATURE_RANGE = (-0.5, 0.5)
+Kind = Literal["numeric", "integer", "category"]
 # The maximum length of a class name, for axes and captions.
 NAME_LENGTH = 40
 # The minimum share of the bounds that the inputs must span; less indicates wrong bounds.
@@ -36,7 +37,7 @@ class Feature:
     """
 
     name: str
-    kind: Literal["numeric", "integer", "category"]
+    kind: Kind
     low: float
     """The value that is scaled to -0.5, in its own units; 0 for a category."""
     high: float
@@ -117,18 +118,39 @@ def class_names(path: Path) -> tuple[str, ...]:
     if array.dtype.kind != "U" or array.ndim != 1:
         what = f"{array.dtype} of shape {array.shape}"
         raise InputError(f"{path}: {NAMES} is {what}; need text, one per class: numpy.array(['cat', 'dog'])")
-    names = array.tolist()
+    check_names(names := array.tolist(), f"{path}: {NAMES}")
+    return tuple(names)
+
+
+def check_names(names: list[str], where: str) -> None:
+    """Raise InputError for class names that cannot be displayed, are not distinct, or are `other` or `same`."""
     for name in names:
         if not name.isprintable() or name != name.strip() or not 0 < len(name) <= NAME_LENGTH:
             need = f"need 1 to {NAME_LENGTH} printable characters without a space at an end"
-            raise InputError(f"{path}: {NAMES} holds {name[: NAME_LENGTH + 1]!r}; {need}")
+            raise InputError(f"{where} holds {name[: NAME_LENGTH + 1]!r}; {need}")
         if name in ("other", "same"):
-            raise InputError(f"{path}: {NAMES} holds {name!r}, which as a target means something else; rename it")
+            raise InputError(f"{where} holds {name!r}, which as a target means something else; rename it")
         if name.isdigit() and name != str(names.index(name)):
-            raise InputError(f"{path}: {NAMES} holds {name!r}, which as a target means another class; rename it")
+            raise InputError(f"{where} holds {name!r}, which as a target means another class; rename it")
         if names.count(name) > 1:
-            raise InputError(f"{path}: {NAMES} holds {name!r} twice; each class needs a name of its own")
-    return tuple(names)
+            raise InputError(f"{where} holds {name!r} twice; each class needs a name of its own")
+
+
+def stratified(
+    y: np.ndarray, test_share: float, seed: int, kept: Sequence[int] | np.ndarray = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the training and of the test split, which has this share of each class.
+
+    y: (n,) integers; seed: random seed of the split; kept: rows that stay in the training split.
+    """
+    random = np.random.default_rng(seed)
+    drawn = []
+    for label in range(int(y.max()) + 1):
+        members = np.flatnonzero(y == label)
+        candidates = np.setdiff1d(members, kept)
+        drawn.append(random.permutation(candidates)[: round(test_share * len(members))])
+    test = random.permutation(np.concatenate(drawn))
+    return random.permutation(np.setdiff1d(np.arange(len(y)), test)), test
 
 
 def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where: str = "data") -> Dataset:

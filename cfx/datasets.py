@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfx.data import ARRAYS, Dataset, Feature, read_npz, scaled, sha256
+from cfx.data import ARRAYS, Dataset, Feature, read_npz, scaled, sha256, stratified
 from cfx.errors import InputError
 
 # The data sets whose classes have names, in the order of the labels.
@@ -117,16 +117,9 @@ def fashion_mnist(path: Path | None = None) -> Dataset:
     return replace(_of_keras("fashion_mnist", path), class_names=CLASS_NAMES["fashion_mnist"])
 
 
-def _split(x: np.ndarray, y: np.ndarray, seed: int, kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def _split(x: np.ndarray, y: np.ndarray, seed: int, kept: np.ndarray | tuple[int, ...] = ()) -> dict[str, np.ndarray]:
     """The four arrays of a stratified split. kept: the rows that stay in the training split."""
-    random = np.random.default_rng(seed)
-    drawn = []
-    for label in range(int(y.max()) + 1):
-        members = np.flatnonzero(y == label)
-        candidates = members if kept is None else np.setdiff1d(members, kept)
-        drawn.append(random.permutation(candidates)[: round(_TEST_SHARE * len(members))])
-    test = random.permutation(np.concatenate(drawn))
-    train = random.permutation(np.setdiff1d(np.arange(len(y)), test))
+    train, test = stratified(y, _TEST_SHARE, seed, kept)
     return {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
 
 

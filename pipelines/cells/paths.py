@@ -11,6 +11,7 @@ from typing import Any
 
 import filelock
 
+from cfx.data import Feature
 from cfx.errors import InputError
 
 ROOT = Path("artifacts")
@@ -76,6 +77,12 @@ def class_name(label: Any, *trained: Trained) -> int | str:
     names, *others = (json.loads(one.data_card.read_text()).get("class_names") for one in trained)
     is_named = names and str(label).isdecimal() and all(other == names for other in others)
     return names[int(label)] if is_named else label
+
+
+def features(trained: Trained) -> tuple[Feature, ...]:
+    """The features of a table; empty if the data are not a table, or a table whose features have no names."""
+    described = json.loads(trained.data_card.read_text()).get("features")
+    return tuple(Feature(**feature) for feature in described or ())
 
 
 # The outputs of the stages prepare, train, judges, guides, variants, explain and report, in this order.

@@ -91,7 +91,8 @@ def quoted(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(quoted, value))}]"
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{quoted(key)}:{quoted(of_key)}' for key, of_key in value.items())}}}"
+        # null is the default of each option of a column
+        return "{" + ",".join(f"{quoted(key)}:{quoted(one)}" for key, one in value.items() if one is not None) + "}"
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
     text = str(value)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from cfx import data, datasets
+import yaml
+
+from cfx import data, datasets, tables
 from cfx.errors import InputError
 from pipelines.config import rules, searches
 from pipelines.config.schema import FILES, Params, Upstream, check, user_file, validate
+from pipelines.config.sections import Table
 
 
 def from_config(
@@ -87,8 +91,11 @@ def _with_class_numbers(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _class_names(variant: Mapping[str, Any]) -> tuple[str, ...]:
     """The class names of a variant's data set; empty if it has none."""
-    name = variant["data"]["name"]
-    return data.class_names(variant["paths"]["data"]) if name == "npz" else datasets.CLASS_NAMES.get(name, ())
+    name, path = variant["data"]["name"], variant["paths"]["data"]
+    if name in ("csv", "parquet"):
+        schema = validate(Table, variant["data"], "data.").columns
+        return tables.class_names(tables.read(path, name, schema)[schema.target], str(path))
+    return data.class_names(path) if name == "npz" else datasets.CLASS_NAMES.get(name, ())
 
 
 def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +106,8 @@ def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(raw[name], Mapping):
             raise InputError(f"{name}: is missing; choose it with {name}=...")
         raw[name] = dict(raw[name])
+    if isinstance(path := raw["data"].get("schema"), str):
+        raw["data"]["schema"] = _schema(Path(path))
     for name, (option, _) in FILES.items():
         section, field = option.split(".")
         raw["paths"][name] = raw[section].pop(field, None)
@@ -111,3 +120,15 @@ def _upstream(config: Mapping[str, Any]) -> dict[str, Any]:
             found = user_file(params, name)[1]
             params = params.model_copy(update={section: values.model_copy(update={field: found})})
     return params.model_dump()
+
+
+def _schema(path: Path) -> dict[str, Any]:
+    """The content of the file with the schema of a table, so that the parameters do not depend on the file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"data.schema: {path} cannot be read as YAML ({reason}); see conf/data/csv.yaml") from error
+    if not isinstance(content, dict):
+        raise InputError(f"data.schema: {path} does not name the target and the columns; see conf/data/csv.yaml")
+    return content

@@ -32,6 +32,9 @@ UPSTREAM = ("seed", "data", "model", "training", "judges", "guides")
 # The parameters that name the chosen option of a group.
 GROUP_NAMES = ("data.name", "model.name", "search.method")
 
+# What pydantic calls an unknown option of a section, or of a dataclass.
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
 S = TypeVar("S", bound=Section)
 
 
@@ -132,9 +135,9 @@ def validate(kind: type[S], raw: Any, prefix: str = "") -> S:
         parts = [str(part) for part in first["loc"] if "[" not in str(part)]
         if len(parts) > 2 and parts[0] in ("data", "model"):
             del parts[1]
-        reason = {"extra_forbidden": "no such option", "missing": "is missing"}.get(first["type"], first["msg"])
-        reason = reason.removeprefix("Value error, ")
-        if first["type"] not in ("missing", "extra_forbidden", "value_error"):
+        reasons = {"missing": "is missing"} | dict.fromkeys(_UNKNOWN, "no such option")
+        reason = reasons.get(first["type"], first["msg"]).removeprefix("Value error, ")
+        if first["type"] not in (*reasons, "value_error"):
             reason += f", not {first['input']!r}"
         raise InputError(f"{prefix}{'.'.join(parts)}: {reason[0].lower() + reason[1:]}; see conf/") from error
 
@@ -150,7 +153,8 @@ def user_file(params: Upstream, name: str) -> tuple[Path, str]:
     if path is None:
         raise InputError(f"{option}: is missing; give {option}=...")
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{option}: {path} cannot be read ({error.strerror}); give a readable file") from error
     if expected not in (None, found):

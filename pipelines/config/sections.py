@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
+from cfx.data import Kind as ColumnKind
 from cfx.guides import Kind
+from cfx.tables import Schema
 
 # Numbers; without Strict, pydantic accepts true and false.
 Int = Annotated[int, Strict()]
@@ -20,7 +23,7 @@ Rate = Annotated[Float, Field(ge=0, lt=1)]
 class Section(BaseModel):
     """A section of the configuration. It is immutable and rejects unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
 
 class Embedded(Section):
@@ -44,7 +47,31 @@ class Npz(Section):
     sha256: str | None
 
 
-Data = Annotated[Embedded | Downloaded | Npz, Field(discriminator="name")]
+class Table(Section):
+    """The user's table of numbers and categories."""
+
+    name: Literal["csv", "parquet"]
+    # pydantic has a method `schema`
+    columns: Schema = Field(alias="schema")
+    test_share: Float = Field(gt=0, lt=1)
+    seed: Int = Field(ge=0)
+    sha256: str | None
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _columns_as_list(cls, schema: Any) -> Any:
+        """In a schema that a person writes, `columns` maps each name to a kind or to the options of the column."""
+        if not isinstance(schema, Mapping) or not isinstance(columns := schema.get("columns"), Mapping):
+            return schema
+        options = {name: one if isinstance(one, Mapping) else {"kind": one} for name, one in columns.items()}
+        for name, one in options.items():
+            if one.get("kind") not in get_args(ColumnKind):
+                need = "numeric, integer or category"
+                raise ValueError(f"the column {name!r} has the kind {one.get('kind')!r}; choose one of {need}")
+        return {**schema, "columns": [{"name": name, **one} for name, one in options.items()]}
+
+
+Data = Annotated[Embedded | Downloaded | Npz | Table, Field(discriminator="name")]
 
 
 class Convolutional(Section):

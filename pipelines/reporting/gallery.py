@@ -1,4 +1,4 @@
-"""The images of counterfactuals in the report, embedded in the page and as PNG files with captions."""
+"""Single counterfactuals in the report: images, in the page and as PNG files, or what they change in a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import io
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,19 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cfx import data, figures
+from cfx import changes, data, figures
+from cfx.changes import Change
 from cfx.charts import in_order
 from cfx.result import Result
 from pipelines.cells import measures, paths
 from pipelines.cells.paths import class_name
 from pipelines.cells.plan import Cell
-from pipelines.reporting import changes, tables
+from pipelines.reporting import tables
 
 # The maximum number of counterfactuals with images, so that the page loads quickly.
 SHOWN = 132
+# The maximum number of cells with a chart of what changes in a table.
+CHARTS = 12
 # The approximate size of embedded images in pixels; those of an evolution have half of it. Small images are enlarged
 # without interpolation, because printers blur them.
 _SIDE = 224
@@ -43,7 +46,7 @@ def select(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
     rows = rows.assign(turn=rows.groupby("original_class").cumcount())
     positions = rows.sort_values(["turn", "original_class"]).index.tolist()
     n_cells = min(len(finished), max(SHOWN // rows["original_class"].nunique(), 1))
-    cells = [finished[i] for i in np.linspace(0, len(finished) - 1, n_cells).round().astype(int)]
+    cells = _evenly_spaced(finished, n_cells)
     unchanged = table[table["unchanged"]]
     excluded = set(zip(unchanged["cell"], unchanged["instance"], strict=True))
     return [
@@ -53,8 +56,28 @@ def select(sweep: list[Cell], table: pd.DataFrame) -> list[tuple[int, Cell]]:
     ]
 
 
+def _evenly_spaced(cells: list[Cell], most: int) -> list[Cell]:
+    count = min(len(cells), most)
+    return [cells[i] for i in np.linspace(0, len(cells) - 1, count).round().astype(int)]
+
+
+def changed(sweep: list[Cell], table: pd.DataFrame) -> Iterator[tuple[Cell, list[list[Change]]]]:
+    """The cells with a table in which something was found, and the changes of their counterfactuals.
+
+    If there are too many cells, evenly spaced ones are selected.
+    """
+    found = set(measures.rows(table, "found")["cell"])
+    cells = [cell for cell in sweep if cell.id in found and paths.features(cell.trained)]
+    for cell in _evenly_spaced(cells, CHARTS):
+        instances = test_split(cell.trained.data)[list(cell.rows)]
+        yield cell, changes.of_result(paths.features(cell.trained), instances, _result(cell.id))
+
+
 def render(shown: list[tuple[int, Cell]], table: pd.DataFrame, folder: Path) -> list[list[dict[str, Any]]]:
-    """Write the images of the selected counterfactuals to `folder`; returns their images and values by instance."""
+    """Write the images of the selected counterfactuals to `folder`; returns their images and values by instance.
+
+    A counterfactual in a table has its changes in place of images.
+    """
     folder.mkdir()
     x_test = {path: test_split(path) for path in {cell.trained.data for _, cell in shown}}
     rendered: dict[tuple[int, str], dict[str, Any]] = {}
@@ -75,7 +98,8 @@ def mosaic(
 
     sweep, table: those of one method; if there are several classifiers, the first is used. The first column is the
     instance. An image is None if there is no counterfactual, and blank if the instance already is in the target class.
-    A single instance has a second row with the changes. Returns None if there is one target class or nothing was found.
+    A single instance has a second row with the changes. Returns None if there is one target class, if nothing was
+    found, or for a table.
     """
     sweep = [cell for cell in sweep if cell.trained == sweep[0].trained]
     table = table[table["cell"].isin([cell.id for cell in sweep])]
@@ -85,6 +109,8 @@ def mosaic(
     instances = _correct_first(table).groupby("original_class")["instance"].first().head(20)
     targets = in_order(table["target_class"])[:20]
     x_test = test_split(sweep[0].trained.data)
+    if x_test.ndim == 2:
+        return None
     limits = sweep[0].method.feature_range
     reached = _nearest(found[found["instance"].isin(instances)])
     unchanged = table[table["unchanged"]]
@@ -92,7 +118,7 @@ def mosaic(
     shown: dict[tuple[int, str], Image.Image] = {
         key: blank for key in zip(unchanged["instance"], unchanged["target_class"], strict=True)
     }
-    changes = shown | {key: figures.difference_image(x_test[key[0]], x, limits) for key, x in reached.items()}
+    differences = shown | {key: figures.difference_image(x_test[key[0]], x, limits) for key, x in reached.items()}
     shown |= {key: figures.input_image(x, limits) for key, x in reached.items()}
     names, tiles = [], []
     for original_class, instance in instances.items():
@@ -101,7 +127,7 @@ def mosaic(
         tiles.append([figures.input_image(x, limits), *(shown.get((instance, target)) for target in targets)])
         if len(instances) == 1:
             names.append("change")
-            tiles.append([figures.difference_image(x, x, limits), *(changes.get((instance, y)) for y in targets)])
+            tiles.append([figures.difference_image(x, x, limits), *(differences.get((instance, y)) for y in targets)])
     return tiles, names, ["original", *(str(class_name(target, sweep[0].trained)) for target in targets)]
 
 
@@ -148,15 +174,28 @@ def _files(name: str) -> tuple[str, str]:
 def _counterfactual(
     cell: Cell, result: Result, row: pd.Series, i: int, instance: np.ndarray, folder: Path
 ) -> dict[str, Any]:
-    """Write the images of one counterfactual; returns its values and its images for the page."""
+    """Write the images of one counterfactual; returns its values, and its images or changes for the page."""
     values = {str(column): value for column, value in row.drop("cell").items()}
-    limits = cell.method.feature_range
     x = result.x[i]
     caption = figures.caption(
         values["original_class"], values["cf_class"], values["probability"], values["l1"], values["found"]
     )
     name = anchor(cell, i)
-    picture, evolution = (folder / file for file in _files(name))
+    # a hyperparameter of a custom method may have the name of one of the others
+    shown = {**values, "cell": cell, "id": name, "caption": caption}
+    if features := paths.features(cell.trained):
+        return shown | {"changes": changes.changes(features, instance, x), "original": None, "evolution": []}
+    return (
+        shown | {"changes": []} | _images(cell, result, i, instance, caption, [folder / file for file in _files(name)])
+    )
+
+
+def _images(
+    cell: Cell, result: Result, i: int, instance: np.ndarray, caption: str, files: list[Path]
+) -> dict[str, Any]:
+    """Write the image and the evolution of one counterfactual to the files; returns the images for the page."""
+    x, limits = result.x[i], cell.method.feature_range
+    picture, evolution = files
     figures.counterfactual_picture(instance, x, caption, limits).save(picture)
 
     path, steps = result.path, np.flatnonzero(result.path.row == i)
@@ -165,15 +204,9 @@ def _counterfactual(
         points = path.x[steps], path.lam[steps], path.l1[steps], reached
         figures.evolution_strip(instance, *points, limits).save(evolution)
     return {
-        # a hyperparameter of a custom method may have the name of one of the others
-        **values,
-        "cell": cell,
-        "id": name,
-        "caption": caption,
         "original": embedded(figures.input_image(instance, limits), _SIDE),
         "counterfactual": embedded(figures.input_image(x, limits), _SIDE),
         "difference": embedded(figures.difference_image(instance, x, limits), _SIDE),
-        "changes": changes.of_table(cell.trained, instance, x),
         "evolution": [
             {
                 "image": embedded(figures.input_image(path.x[step], limits), _SIDE // 2),

@@ -33,6 +33,8 @@ def summary(sweep: list[Cell], table: pd.DataFrame) -> Group:
         notes.append(f"{len(rows) - _ROWS} of {len(rows)} rows are not shown: all are in {file}")
     if len(sweep) > 1 and (left_out := measures.left_out(int(table["unchanged"].sum()))):
         notes.append(left_out)
+    if len(table) == 1 and "changes" in table and (changes := table["changes"].fillna("").iloc[0]):
+        notes.append(f"changes: {changes}")
     return Group(_table(heads, rows), *map(Text, notes))
 
 

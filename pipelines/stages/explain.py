@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cfx import data, figures, guide_training, metrics, models
+from cfx import changes, data, figures, guide_training, metrics, models
 from cfx.errors import InputError
 from cfx.files import replacing
 from cfx.method import ArrayMethod
@@ -153,13 +153,18 @@ def search(batch: list[Cell], progress: Callable[[int, int], None]) -> list[Resu
 
 
 def measure(result: Result, cell: Cell) -> pd.DataFrame:
-    """The metrics of the counterfactuals of a cell, by the judges."""
+    """The metrics of the counterfactuals of a cell, by the judges, and what they change in a table."""
     from cfx.classifier import Classifier
 
     trained = cell.trained
     model, x_test = _model_and_test_split(trained, models.sha256(trained.model), **cell.trust)
     judges = _judges(trained, *identity.judges(trained))
-    return metrics.measure(result, x_test[list(cell.rows)], judges, Classifier(model, x_test[:1]).probabilities)
+    instances = x_test[list(cell.rows)]
+    measured = metrics.measure(result, instances, judges, Classifier(model, x_test[:1]).probabilities)
+    if features := paths.features(trained):
+        pairs = zip(instances, result.x, strict=True)
+        measured["changes"] = [changes.text(changes.changes(features, *pair)) for pair in pairs]
+    return measured
 
 
 def import_artifacts(cells: Iterable[Cell]) -> None:
@@ -169,7 +174,7 @@ def import_artifacts(cells: Iterable[Cell]) -> None:
         rows = dict(list(pd.read_parquet(paths.TABLE).groupby("cell")))
         for cell in missing:
             result = Result.load(paths.RESULTS / f"{cell}.npz")
-            measured = rows[cell][list(metrics.MEASURES)].reset_index(drop=True)
+            measured = rows[cell].filter([*metrics.MEASURES, "changes"]).reset_index(drop=True)
             store.save(cell, result, measured, json.loads((paths.RESULTS / f"{cell}.json").read_text()))
 
 

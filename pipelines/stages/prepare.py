@@ -9,14 +9,14 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from cfx import data, datasets
+from cfx import data, datasets, tables
 from cfx.data import Dataset
 from cfx.files import replacing
 from pipelines.cells import paths
 from pipelines.cells.paths import Trained
 from pipelines.config import schema
 from pipelines.config.schema import Upstream
-from pipelines.config.sections import Downloaded, Embedded, Npz
+from pipelines.config.sections import Downloaded, Embedded, Npz, Table
 from pipelines.terminal import console, user_errors
 
 
@@ -42,19 +42,25 @@ def load(params: Upstream) -> Dataset:
         case Npz(bounds=bounds):
             path, _ = schema.user_file(params, "data")
             return data.npz(path, bounds)
+        case Table(name=name, columns=columns, test_share=test_share, seed=seed):
+            path, _ = schema.user_file(params, "data")
+            return tables.dataset(tables.read(path, name, columns), columns, test_share, seed, str(path))
 
 
 def card(dataset: Dataset) -> dict[str, object]:
     """The description of a data set: sizes, classes, features and digests."""
     arrays = dataset.sha256()
+    features = [asdict(feature) for feature in dataset.features]
+    # the values of a feature mean something else with other bounds
+    content = {**arrays, "features": features} if features else arrays
     return {
         "classes": dataset.classes,
         "class_names": dataset.class_names or None,
-        "features": [asdict(feature) for feature in dataset.features] or None,
+        "features": features or None,
         "input_shape": list(dataset.input_shape),
         "train": len(dataset.x_train),
         "test": len(dataset.x_test),
-        "sha256": hashlib.sha256(json.dumps(arrays, sort_keys=True).encode()).hexdigest(),
+        "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
         "arrays": arrays,
     }
 

@@ -24,7 +24,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from cfx import charts, front, models
+from cfx import change_chart, charts, front, models
 from cfx.files import replacing
 from pipelines.cells import measures, paths, plan, provenance
 from pipelines.cells.paths import Trained, class_name
@@ -76,6 +76,7 @@ def main() -> None:
             "trade_offs": list(trade_offs(sweep, table, figures)),
             "comparisons": list(comparisons(searched, tables.axes(sweep), figures)),
             "by_class": list(by_class(sweep, table, of_methods, figures)),
+            "changed": list(changed_columns(sweep, table, figures)),
             "rows": len(table),
             "table": tables.named(sweep, table.head(ROWS)).to_dict("records"),
             "first": {cell.id: gallery.anchor(cell, i) for i, cell in reversed(shown)},
@@ -250,6 +251,18 @@ def by_class(
             figures.append(_figure(figure, alt, folder / f"l1_by_class{suffix}.pdf") | {"kind": "l1_by_class"})
         if figures:
             yield {"method": method, "figures": figures}
+
+
+def changed_columns(sweep: list[Cell], table: pd.DataFrame, folder: Path) -> Iterator[dict[str, Any]]:
+    """For each shown cell with a table, the chart of the columns that its counterfactuals change."""
+    for number, (cell, found) in enumerate(gallery.changed(sweep, table), start=1):
+        shares = [f"{name} in {len(of_name) / len(found):.0%}" for name, of_name in change_chart.often(found)]
+        figure = change_chart.changes_figure(found, paths.features(cell.trained), _LIGHT)
+        alt = f"Changed columns of {len(found)} counterfactuals: {', '.join(shares)}"
+        yield {
+            "name": cell.title,
+            "figure": _figure(figure, alt, folder / f"changes_{number}.pdf") | {"kind": "changes_chart"},
+        }
 
 
 def render(template: str, **content: Any) -> str:

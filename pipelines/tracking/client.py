@@ -149,8 +149,8 @@ def log_cell(tracking: Tracking, parent: str, cell: Cell) -> None:
         metrics = content.quality(cell.trained, finished) if cell.upstream else []
         metrics += content.metrics(table, finished) + content.per_instance_metrics(table, finished)
         _log_table(tracking, run_id, table)
-        for instance, picture in content.pictures(cell):
-            client.log_image(run_id, picture, key="counterfactual", step=instance)
+        for name, instance, picture in content.pictures(cell):
+            client.log_image(run_id, picture, key=name, step=instance)
     _log(tracking, run_id, content.cell_parameters(cell), metrics)
     client.set_terminated(run_id, "FAILED" if failure else "FINISHED", finished)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from functools import lru_cache
@@ -14,7 +15,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from PIL import Image
 
-from cfx import data, figures
+from cfx import changes, data, figures
+from cfx.change_chart import changes_figure
+from cfx.changes import Change
 from cfx.result import Result
 from pipelines.cells import measures, paths, store, variants
 from pipelines.cells.paths import Trained, class_name
@@ -137,19 +140,31 @@ def metrics_table() -> str:
     return "\n".join(["| metric | meaning | with several instances |", "| --- | --- | --- |", *rows]) + "\n"
 
 
-def pictures(cell: Cell) -> Iterator[tuple[int, Image.Image]]:
-    """The first counterfactuals of a cell as images, each with the index of its instance in the test split."""
+def pictures(cell: Cell) -> Iterator[tuple[str, int, Image.Image]]:
+    """The first counterfactuals of a cell as images, each with a name and the index of its instance in the test split.
+
+    For a table, one image: the chart of the columns that its counterfactuals change.
+    """
+    if paths.features(cell.trained):
+        yield "changes", 0, _change_chart([cell])
+        return
     result = Result.load(store.result_path(cell.id))
     for i, (instance, original) in enumerate(zip(cell.rows, _originals(cell, PICTURES), strict=False)):
         classes = _change(cell, result, i)
         caption = figures.caption(*classes, result.probability[i], result.l1[i], result.found[i], result.unchanged[i])
-        yield instance, figures.counterfactual_picture(original, result.x[i], caption, cell.method.feature_range)
+        picture = figures.counterfactual_picture(original, result.x[i], caption, cell.method.feature_range)
+        yield "counterfactual", instance, picture
 
 
 def contact_sheet(sweep: list[Cell]) -> Image.Image:
-    """An image with one row per instance and one column per cell, of the cells with the data of the first one."""
+    """An image with one row per instance and one column per cell, of the cells with the data of the first one.
+
+    For a table, the chart of the columns that their counterfactuals change.
+    """
     cards = [cell.trained.data_card.read_text() for cell in sweep]
     shown = [cell for cell, card in zip(sweep, cards, strict=True) if card == cards[0]]
+    if paths.features(sweep[0].trained):
+        return _change_chart(shown)
     originals = _originals(sweep[0], max(1, SHEET // len(shown)))
     axes = list(sweep[0].swept) or ["target_class"]
     columns = []
@@ -159,6 +174,19 @@ def contact_sheet(sweep: list[Cell]) -> Image.Image:
         result = Result.load(store.result_path(cell.id)) if store.has(cell.id) else None
         columns.append((heading, [_entry(cell, result, i) for i in range(len(originals))]))
     return figures.contact_sheet(originals, axes, columns, sweep[0].method.feature_range)
+
+
+def _change_chart(cells: list[Cell]) -> Image.Image:
+    """The chart of the columns that the counterfactuals of the finished cells change in the same table."""
+    features = paths.features(cells[0].trained)
+    found: list[list[Change]] = []
+    for cell in cells:
+        if store.has(cell.id):
+            result = Result.load(store.result_path(cell.id))
+            found += changes.of_result(features, _originals(cell, len(cell.rows)), result)
+    content = io.BytesIO()
+    changes_figure(found, features, "black").savefig(content, format="png", dpi=100)
+    return Image.open(content)
 
 
 def _entry(cell: Cell, result: Result | None, i: int) -> tuple[np.ndarray | None, list[str]]:

@@ -65,10 +65,13 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     (method,) = [code for _, code in blocks("python") if code.startswith("# my_method.py")]
     (folder / "my_method.py").write_text(method)
-    (data,) = [code for _, code in blocks("python") if "np.savez" in code]
+    (schema,) = [code for _, code in blocks("yaml") if code.startswith("# loans.yaml")]
+    (folder / "loans.yaml").write_text(schema)
+    data = [code for _, code in blocks("python") if "np.savez" in code or "to_csv" in code]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        exec(data, {"np": np})
+        for code in data:
+            exec(code, {"np": np})
     (folder / "mine.keras").touch()
     (folder / "peers").symlink_to(ROOT / "peers")
     for environment in ("alibi", "torch"):

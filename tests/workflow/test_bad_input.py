@@ -64,6 +64,18 @@ def test_a_data_file_that_is_not_what_it_should_be(repository, tmp_path):
     assert_refused(repository, "is not that of mnist", "data=mnist", MNIST_NPZ=str(own(tmp_path / "mnist.npz")))
 
 
+def test_a_table_that_is_not_as_its_schema_says(repository, tmp_path):
+    table, schema = tmp_path / "loans.csv", tmp_path / "loans.yaml"
+    table.write_text("age,outcome\n" + "31,repaid\n,defaulted\n" * 20)
+    chosen = ("data=csv", f"data.path={table}", f"data.schema={schema}")
+    assert_refused(repository, "loans.yaml cannot be read as YAML", *chosen)
+    schema.write_text("target: outcome\ncolumns: {age: years}")
+    assert_refused(repository, "the column 'age' has the kind 'years'; choose one of numeric", *chosen)
+    schema.write_text("target: outcome\ncolumns: {age: integer}")
+    assert_refused(repository, "the column 'age' has no value in 20 rows, first in row 2", *chosen)
+    assert_refused(repository, "cannot be read as parquet", "data=parquet", *chosen[1:])
+
+
 def test_no_network_for_the_download(repository, tmp_path):
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
     assert_refused(repository, "use data=mnist_5k", "data=mnist", **nowhere)

@@ -76,6 +76,16 @@ def test_a_model_of_the_users_is_named_with_its_module_and_both_are_pinned(
     assert asked_for(command[3:]) == first
 
 
+def test_the_schema_of_a_table_is_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loans.csv").write_text("größe (m),job,outcome\n1.8,clerk,repaid\n1.6,it's a, late\n")
+    columns = "{größe (m): numeric, job: {kind: category, categories: [clerk, it's a]}}"
+    Path("loans.yaml").write_text(f"target: outcome\ncolumns: {columns}\n", encoding="utf-8")
+    first = asked_for(["data=csv", "data.path=loans.csv", "data.schema=loans.yaml", "search.target_class=repaid"])
+    Path("loans.yaml").unlink()
+    assert asked_for(shlex.split(command_of(first) or "")[3:]) == first
+
+
 def test_there_is_none_for_parameters_that_no_command_gives() -> None:
     asked = asked_for(["-m", "search=wachter,primal_dual", "search.target_class=1"])
     first, second = asked.sweep["search"]

@@ -93,8 +93,8 @@ def test_a_config_file_that_is_no_yaml_is_told_in_a_line(tmp_path, text):
     [
         (
             "data=mnsit",
-            "data=mnsit: unknown option; choose one of breast_cancer, digits, fashion_mnist, mnist, mnist_5k, npz "
-            "(did you mean mnist?)",
+            "data=mnsit: unknown option; choose one of breast_cancer, csv, digits, fashion_mnist, mnist, "
+            "mnist_5k, npz, parquet (did you mean mnist?)",
         ),
         ("tracking=file", "tracking=file: unknown option; choose one of server, sqlite"),
         ("search.method=segment", "search.method=segment: is chosen by the config group search; write search=segment"),

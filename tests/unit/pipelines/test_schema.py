@@ -141,6 +141,58 @@ def test_a_target_class_may_be_given_by_its_name(tmp_path):
         from_config(config, {"target_class": ["bot"]})
 
 
+def table_file(folder, target_class="other", **changes):
+    """A configuration with a table; changes: of its schema."""
+    (folder / "loans.csv").write_text("age,job,outcome\n31,clerk,repaid\n52,nurse,late\n")
+    entries = {"target": "outcome", "columns": {"age": "integer", "job": {"kind": "category"}}, "split": None}
+    data = {"name": "csv", "path": str(folder / "loans.csv"), "schema": entries | changes}
+    return {**raw(search={"target_class": target_class}), "data": data | {"test_share": 0.2, "seed": 0, "sha256": None}}
+
+
+def test_the_schema_of_a_table_may_be_in_a_file_which_the_parameters_do_not_need_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = table_file(tmp_path, "repaid")
+    given = from_config(config, {})
+    assert [search["target_class"] for _, search in given.points()] == [1]
+    (tmp_path / "loans.yaml").write_text(yaml.safe_dump(config["data"]["schema"], sort_keys=False))
+    assert from_config({**config, "data": config["data"] | {"schema": str(tmp_path / "loans.yaml")}}, {}) == given
+    (tmp_path / "loans.yaml").unlink()
+    schema.write(given)
+    assert schema.read() == given
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"target": None}, "data.schema.target: input should be a valid string, not None"),
+        ({"colour": "red"}, "data.schema.colour: no such option"),
+        (
+            {"columns": {"age": "int"}},
+            "the column 'age' has the kind 'int'; choose one of numeric, integer or category",
+        ),
+        ({"columns": {"age": {"kind": "integer", "bounds": [60, 18]}}}, "the column 'age' has the bounds .60, 18"),
+        ({"columns": {"job": {"kind": "category", "categories": [True, False]}}}, "should be a valid string, not True"),
+        ({"columns": {"outcome": "category"}}, "the column 'outcome' is named twice"),
+        ({"columns": {}}, "columns is empty"),
+    ],
+)
+def test_a_schema_that_does_not_describe_a_table(changes, told, tmp_path):
+    with pytest.raises(InputError, match=told):
+        from_config(table_file(tmp_path, **changes), {})
+
+
+@pytest.mark.parametrize("content", ["target: [", "", "just text", None])
+def test_a_file_that_holds_no_schema(content, tmp_path):
+    path = tmp_path / "loans.yaml"
+    if content is not None:
+        path.write_text(content)
+    config = table_file(tmp_path)
+    config["data"]["schema"] = str(path)
+    with pytest.raises(InputError, match=r"data\.schema: .*loans\.yaml .*see conf/data/csv\.yaml$") as raised:
+        from_config(config, {})
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -98,3 +98,10 @@ def test_a_name_in_brackets_is_no_style_in_a_terminal() -> None:
     sweep = [cell("a", 0), cell("b", 1)]
     table = tables.of_counterfactuals(sweep, pd.concat([rows("a"), rows("b", target_class="1")]))
     assert "[bold]1" in "\n".join(lines_of(sweep, table))
+
+
+def test_the_changes_of_a_single_counterfactual_in_a_table_are_told_in_a_terminal() -> None:
+    sweep = [cell("a", 0, (4,))]
+    table = tables.of_counterfactuals(sweep, rows("a").head(1).assign(changes="age 31 → 42, home rent → own"))
+    assert lines_of(sweep, table)[-1].strip() == "changes: age 31 → 42, home rent → own"
+    assert "changes" not in "".join(lines_of(sweep, table.assign(changes="")))
