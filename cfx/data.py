@@ -118,7 +118,7 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
     """Check the four arrays, scale the inputs from `bounds` to [-0.5, 0.5] and give images a channel axis."""
     low, high = bounds
     if not (np.isfinite([low, high, high - low]).all() and low < high):
-        raise InputError(f"data.bounds: need two finite numbers, low < high, not [{low}, {high}]")
+        raise InputError(f"bounds=[{low}, {high}]: need two finite numbers, low < high")
     ready: dict[str, Any] = {}
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
@@ -194,8 +194,7 @@ def _check_inputs(x: np.ndarray, name: str, bounds: tuple[float, float], where: 
         raise InputError(f"{where}: {name} holds NaN or infinity; remove those rows")
     if low < bounds[0] or high > bounds[1]:
         raise InputError(
-            f"{where}: {name} lies in [{low:g}, {high:g}], outside data.bounds {list(bounds)}; "
-            "give data.bounds=[low,high]"
+            f"{where}: {name} lies in [{low:g}, {high:g}], outside bounds={list(bounds)}; give bounds=[low,high]"
         )
 
 
@@ -204,8 +203,8 @@ def _check_share(x: np.ndarray, bounds: tuple[float, float], where: str) -> None
     # constant inputs do not indicate wrong bounds
     if low < high and high - low < _LEAST_SHARE * (bounds[1] - bounds[0]):
         raise InputError(
-            f"{where}: x_train lies in [{low:g}, {high:g}], less than a hundredth of data.bounds {list(bounds)}; "
-            f"give the least and the greatest value that a feature can have, such as data.bounds=[{low:g},{high:g}]"
+            f"{where}: x_train lies in [{low:g}, {high:g}], less than a hundredth of bounds={list(bounds)}; "
+            f"give the least and the greatest value that a feature can have, such as bounds=[{low:g},{high:g}]"
         )
 
 
