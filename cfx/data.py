@@ -63,19 +63,19 @@ class Dataset:
         """The SHA-256 of each array's C-order bytes."""
         return {name: sha256(array) for name, array in self.arrays().items()}
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the four arrays as an uncompressed .npz, atomically."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **self.arrays())
 
     @staticmethod
-    def load(path: Path) -> Dataset:
+    def load(path: str | Path) -> Dataset:
         """Read a file that `save` wrote. Raises InputError if it is missing or damaged."""
         arrays: dict[str, Any] = dict(read_npz(path, ARRAYS))
         return Dataset(**arrays)
 
 
-def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
+def npz(path: str | Path, bounds: tuple[float, float]) -> Dataset:
     """A custom data set from an .npz with x_train, y_train, x_test, y_test.
 
     x: (n, height, width), (n, height, width, channels) or (n, features); integers or floats inside `bounds`, which
@@ -89,7 +89,7 @@ def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
     return replace(dataset, class_names=names)
 
 
-def class_names(path: Path) -> tuple[str, ...]:
+def class_names(path: str | Path) -> tuple[str, ...]:
     """The array class_names of an .npz, text (classes,); empty if it does not exist.
 
     Raises InputError for names that cannot be displayed, are not distinct, or are `other` or `same`.
@@ -147,7 +147,7 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
     return dataset
 
 
-def read_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+def read_npz(path: str | Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     """Read the named arrays of an .npz without unpickling. Raises InputError if that is not possible.
 
     optional: arrays that may be missing.

@@ -101,7 +101,7 @@ def breast_cancer(seed: int) -> Dataset:
     return replace(scaled(arrays | shares, (0, 1)), class_names=CLASS_NAMES["breast_cancer"], features=features)
 
 
-def mnist(path: Path | None = None) -> Dataset:
+def mnist(path: str | Path | None = None) -> Dataset:
     """The full MNIST data set, 60,000 and 10,000 images, from an .npz in the Keras format or downloaded by Keras.
 
     Raises InputError if the file cannot be read or is not MNIST (by SHA-256), or if the download fails.
@@ -109,7 +109,7 @@ def mnist(path: Path | None = None) -> Dataset:
     return _of_keras("mnist", path)
 
 
-def fashion_mnist(path: Path | None = None) -> Dataset:
+def fashion_mnist(path: str | Path | None = None) -> Dataset:
     """Fashion-MNIST, 60,000 and 10,000 images of ten kinds of clothing, as `mnist`; it has class names.
 
     Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
@@ -130,7 +130,7 @@ def _split(x: np.ndarray, y: np.ndarray, seed: int, kept: np.ndarray | None = No
     return {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
 
 
-def _of_keras(name: str, path: Path | None) -> Dataset:
+def _of_keras(name: str, path: str | Path | None) -> Dataset:
     """A data set of `keras.datasets` by its name there, from a file or downloaded."""
     arrays = read_npz(path, ARRAYS) if path else _download(name)
     _check_sha256(arrays, str(path) if path else f"the data set {name} that Keras downloaded", name)

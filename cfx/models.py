@@ -65,7 +65,7 @@ def train(
 
 
 def load(
-    path: Path,
+    path: str | Path,
     dataset: Dataset | None = None,
     *,
     safe_mode: bool = True,
@@ -80,7 +80,7 @@ def load(
     """
     import keras
 
-    where = where or str(path)
+    path, where = Path(path), where or str(path)
     if not path.is_file():
         raise InputError(f"{where}: no such model file; give a .keras file")
     if not zipfile.is_zipfile(path):
@@ -162,7 +162,7 @@ def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
         fits = len(given) == len(dataset.input_shape) + 1
         fits = fits and all(m in (None, d) for m, d in zip(given[1:], dataset.input_shape, strict=True))
         if not fits:
-            raise InputError(f"{where}: takes inputs of shape {given[1:]}, but the data's are {dataset.input_shape}")
+            raise InputError(f"{where}: takes inputs of shape {given[1:]}, but the data have {dataset.input_shape}")
     try:
         outputs = model(dataset.x_test[:1], training=False)
     except Exception as error:  # a model may raise any exception for an invalid input
@@ -170,7 +170,7 @@ def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
         raise InputError(f"{where}: does not take inputs of shape {dataset.input_shape} ({reason})") from error
     if not hasattr(outputs, "shape"):
         kind = f"a {type(outputs).__name__} of {len(outputs)} outputs"
-        raise InputError(f"{where}: gives {kind}; give a model with one, (n, {dataset.classes})")
+        raise InputError(f"{where}: returns {kind}; give a model with one, (n, {dataset.classes})")
     units = outputs.shape[1:]
     if tuple(units) not in {(dataset.classes,), (1,) if dataset.classes == 2 else (dataset.classes,)}:
         raise InputError(

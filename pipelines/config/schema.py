@@ -50,7 +50,7 @@ class Upstream(Section):
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Upstream:
         if self.guides and 0 <= self.judges.seed - self.guides.seed < len(self.guides.kinds):
-            raise ValueError("judges.seed is a seed of a guide (guides.seed and the next); a judge needs another one")
+            raise ValueError("judges.seed is the seed of a guide (guides.seed and the next); give another one")
         return self
 
     @property

@@ -170,7 +170,7 @@ def test_a_model_with_named_outputs_is_told_so(dataset, tmp_path):
     image = keras.Input(dataset.input_shape)
     outputs = keras.layers.Dense(dataset.classes)(keras.layers.Flatten()(image))
     keras.Model(image, {"scores": outputs}).save(tmp_path / "named.keras")
-    with pytest.raises(InputError, match="gives a dict of 1 outputs; give a model with one"):
+    with pytest.raises(InputError, match="returns a dict of 1 outputs; give a model with one"):
         models.load(tmp_path / "named.keras", dataset)
 
 
