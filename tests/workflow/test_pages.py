@@ -72,7 +72,8 @@ REPLACED = {
     # 132, or 33 to 44 cells, each of which has a record, an MLflow run and images
     "+sweep=grid launch": "+sweep=grid search.target_class=1 launch",
     "+sweep=targets search=": "+sweep=targets search.target_class=1,other search=",
-    # the training of four guides
+    # the training of two more classifiers with their judges and guides, and of four guides
+    "model=cnn,mlp,resnet,robust": "model=cnn,mlp",
     "epochs=3, steps=900": "epochs=1, steps=60",
 }
 # The results of another data set are not those of the paper.
