@@ -139,4 +139,4 @@ def _check_image(input_shape: tuple[int, ...], least: int, name: str) -> None:
         needs = f"needs images (height, width, channels) of at least {least} pixels a side, not {input_shape}"
         if least == 1:
             needs = f"needs images (height, width, channels), not {input_shape}"
-        raise InputError(f"model={name}: {needs}; use model=mlp")
+        raise InputError(f"{name} {needs}; use mlp")

@@ -208,7 +208,7 @@ def _check_batch(model: Callable[..., Any], x: np.ndarray) -> None:
         return
     if all(size in (None, of_x) for size, of_x in zip(wanted[1:], x.shape, strict=True)):
         shape = ", ".join(["n", *map(str, x.shape)])
-        raise InputError(f"x has shape {x.shape}, the model wants a batch ({shape}): for one instance give x[None]")
+        raise InputError(f"x has shape {x.shape}, the model needs a batch ({shape}): for one instance give x[None]")
 
 
 def in_bfloat16(model: Callable[..., Any]) -> keras.Model:
@@ -256,7 +256,7 @@ def _are_logits(raw: np.ndarray, last_operation: str) -> bool:
         return False
     if last_operation == "Sigmoid":
         # for any instances
-        raise InputError(f"{raw.shape[1]} sigmoid outputs need not sum to 1, so they are no classes to choose one from")
+        raise InputError(f"{raw.shape[1]} sigmoid outputs need not sum to 1; end the model in a softmax")
     if is_binary and is_linear:
         return True
     if may_be_probabilities and (is_binary or is_linear):

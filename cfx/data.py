@@ -81,19 +81,19 @@ class Dataset:
         """The SHA-256 of each array's C-order bytes."""
         return {name: sha256(array) for name, array in self.arrays().items()}
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the four arrays as an uncompressed .npz, atomically."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **self.arrays())
 
     @staticmethod
-    def load(path: Path) -> Dataset:
+    def load(path: str | Path) -> Dataset:
         """Read a file that `save` wrote. Raises InputError if it is missing or damaged."""
         arrays: dict[str, Any] = dict(read_npz(path, ARRAYS))
         return Dataset(**arrays)
 
 
-def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
+def npz(path: str | Path, bounds: tuple[float, float]) -> Dataset:
     """A custom data set from an .npz with x_train, y_train, x_test, y_test.
 
     x: (n, height, width), (n, height, width, channels) or (n, features); integers or floats inside `bounds`, which
@@ -107,7 +107,7 @@ def npz(path: Path, bounds: tuple[float, float]) -> Dataset:
     return replace(dataset, class_names=names)
 
 
-def class_names(path: Path) -> tuple[str, ...]:
+def class_names(path: str | Path) -> tuple[str, ...]:
     """The array class_names of an .npz, text (classes,); empty if it does not exist.
 
     Raises InputError for names that cannot be displayed, are not distinct, or are `other` or `same`.
@@ -157,7 +157,7 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
     """Check the four arrays, scale the inputs from `bounds` to [-0.5, 0.5] and give images a channel axis."""
     low, high = bounds
     if not (np.isfinite([low, high, high - low]).all() and low < high):
-        raise InputError(f"data.bounds: need two finite numbers, low < high, not [{low}, {high}]")
+        raise InputError(f"bounds=[{low}, {high}]: need two finite numbers, low < high")
     ready: dict[str, Any] = {}
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
@@ -186,7 +186,7 @@ def scaled(arrays: Mapping[str, np.ndarray], bounds: tuple[float, float], where:
     return dataset
 
 
-def read_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+def read_npz(path: str | Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     """Read the named arrays of an .npz without unpickling. Raises InputError if that is not possible.
 
     optional: arrays that may be missing.
@@ -233,8 +233,7 @@ def _check_inputs(x: np.ndarray, name: str, bounds: tuple[float, float], where: 
         raise InputError(f"{where}: {name} holds NaN or infinity; remove those rows")
     if low < bounds[0] or high > bounds[1]:
         raise InputError(
-            f"{where}: {name} lies in [{low:g}, {high:g}], outside data.bounds {list(bounds)}; "
-            "give data.bounds=[low,high]"
+            f"{where}: {name} lies in [{low:g}, {high:g}], outside bounds={list(bounds)}; give bounds=[low,high]"
         )
 
 
@@ -243,8 +242,8 @@ def _check_share(x: np.ndarray, bounds: tuple[float, float], where: str) -> None
     # constant inputs do not indicate wrong bounds
     if low < high and high - low < _LEAST_SHARE * (bounds[1] - bounds[0]):
         raise InputError(
-            f"{where}: x_train lies in [{low:g}, {high:g}], less than a hundredth of data.bounds {list(bounds)}; "
-            f"give the least and the greatest value that a feature can have, such as data.bounds=[{low:g},{high:g}]"
+            f"{where}: x_train lies in [{low:g}, {high:g}], less than a hundredth of bounds={list(bounds)}; "
+            f"give the least and the greatest value that a feature can have, such as bounds=[{low:g},{high:g}]"
         )
 
 

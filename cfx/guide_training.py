@@ -104,8 +104,9 @@ def save(guides: Guides, folder: Path) -> None:
         np.savez(file, allow_pickle=False, margins=guides.margins, labels=guides.labels)
 
 
-def load(folder: Path) -> Guides:
+def load(folder: str | Path) -> Guides:
     """Read what `save` wrote. Raises InputError where a file is missing or damaged."""
+    folder = Path(folder)
     arrays = read_npz(folder / "margins.npz", ("margins", "labels"))
     loaded = tuple(models.load(folder / f"guide_{number}.keras") for number in range(arrays["margins"].shape[1]))
     return Guides(loaded, arrays["margins"], arrays["labels"])

@@ -65,7 +65,7 @@ def train(
 
 
 def load(
-    path: Path,
+    path: str | Path,
     dataset: Dataset | None = None,
     *,
     safe_mode: bool = True,
@@ -80,7 +80,7 @@ def load(
     """
     import keras
 
-    where = where or str(path)
+    path, where = Path(path), where or str(path)
     if not path.is_file():
         raise InputError(f"{where}: no such model file; give a .keras file")
     if not zipfile.is_zipfile(path):
@@ -96,9 +96,9 @@ def load(
         reason = line.partition(". ")[0]
         hint = ""
         if reason.startswith("Could not locate"):
-            hint = "; classes and functions of your own need model.module=..."
+            hint = "; register classes and functions of your own with keras.saving.register_keras_serializable"
         elif "safe_mode" in said:
-            hint = "; model.safe_mode=false runs the code in it: only for a file you trust"
+            hint = "; safe_mode=False runs the code in the file: only for a file that you trust"
         how = " in safe mode" if safe_mode else ""
         raise InputError(f"{where}: cannot be loaded as a Keras model{how} ({reason[:200]}){hint}") from error
     if dataset is not None:
@@ -121,7 +121,7 @@ def _own_classes(path: Path, sha256: str) -> dict[str, object]:
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: has no module with the model's classes; train again") from error
     if hashlib.sha256(source).hexdigest() != sha256:
-        raise InputError(f"{path}: its module with the model's classes is not the one that was asked for; train again")
+        raise InputError(f"{path}: its module with the model's classes does not have the given SHA-256; train again")
     # registered, because a dataclass looks up its module
     module = sys.modules["own_model"] = types.ModuleType("own_model")
     try:
@@ -129,7 +129,9 @@ def _own_classes(path: Path, sha256: str) -> dict[str, object]:
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a user's module may raise any exception
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         how = "ends the process when it is run" if isinstance(error, KeyboardInterrupt) else "cannot be run"
-        raise InputError(f"model.module: {how} ({reason}); give a file that can be imported alone") from error
+        raise InputError(
+            f"the module with the model's classes {how} ({reason}); give a file that can be imported alone"
+        ) from error
     return {name: made for name, made in vars(module).items() if getattr(made, "__module__", None) == module.__name__}
 
 
@@ -140,7 +142,7 @@ def rescaled(model: keras.Model, bounds: tuple[float, float], dataset: Dataset) 
     low, high = bounds
     # the model computes in float32
     if not (low < high and max(-low, high, high - low) <= float(np.finfo(np.float32).max)):
-        raise InputError(f"model.bounds: need two finite numbers, low < high, not [{low}, {high}]")
+        raise InputError(f"bounds=[{low}, {high}]: need two finite numbers, low < high")
     scale = (high - low) / (FEATURE_RANGE[1] - FEATURE_RANGE[0])
     in_front = keras.layers.Rescaling(scale, low - scale * FEATURE_RANGE[0], name="to_bounds")
     try:
@@ -148,7 +150,8 @@ def rescaled(model: keras.Model, bounds: tuple[float, float], dataset: Dataset) 
     except Exception as error:  # as in check_fits
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"model.bounds: no layer can be put in front of the model ({reason}); scale the inputs inside the model"
+            f"bounds=[{low}, {high}]: no layer can be put in front of the model ({reason}); "
+            "scale the inputs inside the model"
         ) from error
 
 
@@ -159,7 +162,7 @@ def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
         fits = len(given) == len(dataset.input_shape) + 1
         fits = fits and all(m in (None, d) for m, d in zip(given[1:], dataset.input_shape, strict=True))
         if not fits:
-            raise InputError(f"{where}: takes inputs of shape {given[1:]}, but the data's are {dataset.input_shape}")
+            raise InputError(f"{where}: takes inputs of shape {given[1:]}, but the data have {dataset.input_shape}")
     try:
         outputs = model(dataset.x_test[:1], training=False)
     except Exception as error:  # a model may raise any exception for an invalid input
@@ -167,7 +170,7 @@ def check_fits(model: keras.Model, dataset: Dataset, where: str) -> None:
         raise InputError(f"{where}: does not take inputs of shape {dataset.input_shape} ({reason})") from error
     if not hasattr(outputs, "shape"):
         kind = f"a {type(outputs).__name__} of {len(outputs)} outputs"
-        raise InputError(f"{where}: gives {kind}; give a model with one, (n, {dataset.classes})")
+        raise InputError(f"{where}: returns {kind}; give a model with one, (n, {dataset.classes})")
     units = outputs.shape[1:]
     if tuple(units) not in {(dataset.classes,), (1,) if dataset.classes == 2 else (dataset.classes,)}:
         raise InputError(

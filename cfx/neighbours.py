@@ -28,7 +28,7 @@ def qualifying(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     the mask of each instance, (n,) int. Raises InputError if the problem has no training instances.
     """
     if len(problem.x_train) == 0:
-        raise InputError("train has no instances to look for a neighbour in: give train=(x_train, y_train)")
+        raise InputError("train has no instances: give train=(x_train, y_train)")
     blocks = [problem.x_train[start : start + _MODEL_BLOCK] for start in range(0, len(problem.x_train), _MODEL_BLOCK)]
     known = np.concatenate([problem.probabilities(block) for block in blocks])
     is_inside = np.concatenate([problem.is_inside(block) for block in blocks])

@@ -179,7 +179,7 @@ def describe(
         found = Description(**process.receive()[0]["description"])
     if python is not None and found.form == "step":
         raise InputError(
-            f"python: {module.name} holds a step method, which is compiled in this environment; leave python out"
+            f"python: {module.name} has a step method, which is compiled in this environment; remove python"
         )
     return found
 

@@ -63,10 +63,7 @@ def make(
     known = hyperparameters(method)
     of_problem = {item.name: item.default for item in fields(Method)}
     if changed := [item.name for item in fields(method) if of_problem.get(item.name, item.default) != item.default]:
-        raise InputError(
-            f"module: {module.name}: the option {changed[0]} has its default in the configuration; "
-            "remove it from the class"
-        )
+        raise InputError(f"module: {module.name} changes the default of {changed[0]}; remove this field from the class")
     if unknown := sorted(values.keys() - known):
         raise InputError(
             f"hyperparameters: {module.name} has no hyperparameter {unknown[0]!r}; it has {', '.join(known) or 'none'}"

@@ -103,7 +103,9 @@ def asked(
     for field in method.PER_ROW:
         value = getattr(method, field)
         if isinstance(value, tuple) and len(value) != n:
-            raise InputError(f"{field} has {len(value)} values for {n} rows of x: give one for all, or one each")
+            raise InputError(
+                f"{field} has {len(value)} values for {n} rows of x: give one for all rows, or one per row"
+            )
     target = method.target_class
     texts = np.array(target if isinstance(target, tuple) else [target] * n).astype(str)
     report = progress or (lambda done, total: None)
@@ -121,7 +123,7 @@ def guides_of(guides: Guides | None, method: Method, train: np.ndarray, classes:
             f"guides were trained on {len(guides.labels)} instances, train has {len(train)}: give the same split"
         )
     if guides.classes != classes:
-        raise InputError(f"guides know {guides.classes} classes, the model {classes}: give guides for the model's data")
+        raise InputError(f"guides have {guides.classes} classes, the model {classes}: give guides for the model's data")
     return guides
 
 
@@ -144,7 +146,7 @@ def instances_of(x: Any, method: Method) -> np.ndarray:
         row = int(np.argmax(outside))
         raise InputError(
             f"row {row} of x goes from {x[row].min():g} to {x[row].max():g}, outside feature_range: "
-            "scale x, or give the range that it has"
+            "scale x, or set feature_range to the range of x"
         )
     return x
 

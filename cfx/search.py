@@ -60,7 +60,7 @@ def find_counterfactuals(
         guides: the guides of this training split, for methods that need them.
         constraints: the rules that every counterfactual follows.
         batch_size: the maximum number of rows per call of the model; by default it depends on their size.
-        path_rows: the number of first rows whose path over lambda is kept, for step methods.
+        path_rows: the number of rows, from the first, whose path over lambda is kept, for step methods.
         outputs: the outputs of the model, "probabilities" or "logits", or "auto" to detect them.
         eps: half the step of the numerical gradient of a function, in units of x.
         jit_compile: whether XLA compiles the steps; by default on a GPU only, where it is faster.

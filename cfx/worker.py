@@ -196,7 +196,7 @@ def _search(request: dict[str, Any], arrays: dict[str, np.ndarray], model: _Mode
     module = Path(request["module"])
     method = own_file.make(own_file.load(module), module, request["hyperparameters"], request["shared"])
     if not isinstance(method, ArrayMethod):
-        raise InputError(f"module: {module.name} holds a step method, which cannot run in a separate process")
+        raise InputError(f"module: {module.name} has a step method, which cannot run in a separate process")
     weights = tuple(arrays.pop(f"weight_{place}") for place in range(request["weights"]))
     given: Any = {**arrays, **request["problem"]}
     problem = Problem(

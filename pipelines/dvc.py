@@ -25,7 +25,7 @@ from dvc.scm import SCMError
 from cfx.errors import InputError
 from cfx.files import replacing
 from pipelines.cells import source
-from pipelines.config import PROJECT, schema
+from pipelines.config import PROJECT, is_clone, schema
 from pipelines.terminal import console
 
 LOCK = Path("dvc.lock")
@@ -72,7 +72,7 @@ def reproduce(*stages: str, force: bool = False) -> None:
 @contextmanager
 def restore_on_error() -> Iterator[None]:
     """Restore the files of DVC and the artefacts if the context ends with an exception."""
-    files = (schema.PATH, LOCK) if _is_clone() else (schema.PATH, LOCK, PIPELINE, CODE)
+    files = (schema.PATH, LOCK) if is_clone() else (schema.PATH, LOCK, PIPELINE, CODE)
     previous = {path: path.read_bytes() if path.exists() else None for path in files}
     try:
         yield
@@ -93,7 +93,7 @@ def restore_on_error() -> Iterator[None]:
 
 def write_pipeline() -> None:
     """Write dvc.yaml and code.yaml from the project's pipeline if they change, unless this folder is a clone."""
-    if _is_clone():
+    if is_clone():
         return
     pipeline = yaml.safe_load((PROJECT / PIPELINE).read_text())
     code = {}
@@ -109,11 +109,6 @@ def write_pipeline() -> None:
     )
     _write(PIPELINE, header, pipeline)
     _write(CODE, "# Written by `cfx run`: the digest of the installed source files of each stage.\n", code)
-
-
-def _is_clone() -> bool:
-    """Whether this folder has the source files that run in it, so that its dvc.yaml is the user's."""
-    return Path.cwd() == source.ROOT
 
 
 def _sha256(paths: Iterable[Path]) -> str:

@@ -32,7 +32,7 @@ from cfx.files import replacing
 from pipelines import run
 from pipelines.cells import paths, plan, store
 from pipelines.cells.plan import Cell
-from pipelines.config import CONF, PROJECT, own_conf, schema
+from pipelines.config import CONF, PROJECT, invocation, own_conf, schema
 from pipelines.config.schema import Params
 from pipelines.config.sections import Downloaded
 from pipelines.reporting import expectation, findings, gallery, rating, tables
@@ -57,7 +57,7 @@ _COLUMNS = (
 def main() -> int:
     """Run the experiments and compare the results; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=invocation("paper"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "arguments",

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from cfx.files import replacing
 from pipelines.cells import paths
+from pipelines.config import invocation
 from pipelines.reporting import rating
 from pipelines.terminal import console, user_errors
 
@@ -25,7 +26,7 @@ from pipelines.terminal import console, user_errors
 def main() -> int:
     """Print and write the shares; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.rating", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=invocation("rating"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="answers.csv", help="files that the page saved")
     files = parser.parse_args().files

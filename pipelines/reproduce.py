@@ -27,7 +27,7 @@ import cfx
 from cfx.errors import InputError
 from cfx.result import Result
 from pipelines.cells import paths, provenance, store
-from pipelines.config import CONF
+from pipelines.config import CONF, invocation
 from pipelines.config.command import command_line
 from pipelines.config.schema import FILES
 from pipelines.terminal import user_errors
@@ -35,7 +35,7 @@ from pipelines.terminal import user_errors
 
 def main() -> int:
     """Print the commands, or run them and compare the results; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.reproduce", description=__doc__.partition("   ")[0])
+    parser = argparse.ArgumentParser(prog=invocation("reproduce"), description=__doc__.partition("   ")[0])
     parser.add_argument("name", help="ID of a cell, row number in counterfactuals.parquet, or ID of an MLflow run")
     parser.add_argument("--check", action="store_true", help="run the commands in a temporary clone and compare")
     parser.add_argument(
@@ -161,7 +161,8 @@ def compare(params: Mapping[str, Any], record: Mapping[str, Any], expected: Resu
         raise InputError(f"{record['cell']}: was not computed in a git clone, so there is no commit to check out")
     if clone is None:
         raise InputError(f"{record['cell']}: its commit {record['commit']} is not in this clone; run git fetch")
-    command = shlex.split(_command(params, record, clone))[1:]
+    arguments = shlex.split(_command(params, record, clone).removeprefix(invocation("run")))
+    command = ["-m", "pipelines.run", *arguments]
     for name, path in params["paths"].items():
         if path is not None:
             command.append(f"{FILES[name][0]}={Path(path).resolve()}")

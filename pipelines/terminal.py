@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -30,6 +30,21 @@ def user_errors() -> Iterator[None]:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+@contextmanager
+def option_names(names: Mapping[str, str]) -> Iterator[None]:
+    """Raise an InputError of `cfx` with the options of the command line in place of its arguments and functions.
+
+    names: the parts of a message to replace, such as {"bounds=": "data.bounds="}.
+    """
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        for argument, option in names.items():
+            message = message.replace(argument, option)
+        raise InputError(message) from error
 
 
 @contextmanager

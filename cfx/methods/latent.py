@@ -91,7 +91,7 @@ class Latent(ArrayMethod):
         n, classes = problem.target.shape
         y_train = problem.y_train
         if y_train.dtype.kind not in "iu" or (len(y_train) and not 0 <= y_train.min() <= y_train.max() < classes):
-            raise InputError(f"train must have whole numbers from 0 to {classes - 1} as classes, as the model has them")
+            raise InputError(f"train: the classes must be whole numbers from 0 to {classes - 1}")
         autoencoder = _trained(_Split(problem), classes, self.code, self.training_steps, problem.seed)
         one_hot = np.eye(classes, dtype=np.float32)
         aim = np.where(problem.target, problem.probabilities(problem.x), -1).argmax(axis=1)

@@ -56,10 +56,10 @@ class Plausible(PrimalDual):
     """The least L1 such that the classifier and each guide are as confident as for real instances of the target class.
 
     `plausibility` controls the trade-off between near and plausible. The method needs guides and the training split,
-    except with 0, where it is `PrimalDual` with the same `max_iter`. The search returns only points that the guides
-    accept as well; the column `plausible` states whether they do, and `anchor` is the training instance that was its
-    first counterfactual. The rounding of the guides' dense layers depends on the batch size, so results may differ
-    slightly between batches.
+    except with `plausibility=0`, where it is `PrimalDual` with the same `max_iter`. A point is a counterfactual only if
+    the guides accept it as well. The column `plausible` states whether they accept the result, and the column `anchor`
+    is the index of the training instance with which the search started. The rounding of the guides' dense layers
+    depends on the batch size, so results may differ slightly between batches.
 
     Example, for a Keras classifier `model` and a `cfx.data.Dataset` of images in [-0.5, 0.5]:
 
@@ -79,7 +79,7 @@ class Plausible(PrimalDual):
 
     box: bool = True
     """Whether each feature stays between the instance and the anchors. This requires that a feature has the same
-    meaning in all inputs, as in centred images and tables; otherwise only the guides ensure plausibility."""
+    meaning in all inputs, as in centred images and tables. With False, only the guides ensure plausibility."""
 
     max_iter: int = 24
 
@@ -168,11 +168,11 @@ def _nearest_met(
     reach = count + _SPARE
     while True:
         found, distance = nearest(x, x_train, problem.low, problem.high, reach)
-        asked = np.unique(found)
-        asked = asked[~is_known[asked]]
-        f_label = problem.probabilities(x_train[asked])[:, label]
-        is_met[asked] = np.abs(f_label - np.float32(problem.target_proba)) <= problem.tol
-        is_known[asked] = True
+        new = np.unique(found)
+        new = new[~is_known[new]]
+        f_label = problem.probabilities(x_train[new])[:, label]
+        is_met[new] = np.abs(f_label - np.float32(problem.target_proba)) <= problem.tol
+        is_known[new] = True
         enough = is_met[found].sum(axis=1) >= count
         if enough.all() or reach >= len(allowed):
             break

@@ -147,7 +147,7 @@ def _prototypes(problem: Problem) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
     if len(problem.x_train) == 0:
-        raise InputError("train has no instances to take prototypes from: give train=(x_train, y_train)")
+        raise InputError("train has no instances: give train=(x_train, y_train)")
     labels = problem.probabilities(problem.x_train).argmax(axis=1)
     inside = problem.is_inside(problem.x_train)
     found = np.full_like(problem.x, np.nan)

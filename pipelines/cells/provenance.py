@@ -21,6 +21,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from pipelines.cells import source
+from pipelines.config import is_clone
 
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "hydra-core", "dvc", "mlflow")
 DISTRIBUTION = "counterfactual-instances"
@@ -42,7 +43,7 @@ _DIGESTS = ("data", "model", "judges", "guides", "code")
 def versions() -> dict[str, str]:
     """The versions of Python, of the main packages and, if the code is not a clone's, of this package."""
     found = {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
-    if Path.cwd() != source.ROOT or commit() is None:
+    if not is_clone() or commit() is None:
         with suppress(PackageNotFoundError):
             found[DISTRIBUTION] = version(DISTRIBUTION)
     return found

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-# The folder of the packages: the root of a clone, or site-packages.
-ROOT = Path(__file__).resolve().parents[2]
+from pipelines.config import ROOT
+
 PACKAGES = ("cfx", "pipelines")
 # Modules that do not affect the outputs of a stage.
-_OUTPUT = ("pipelines/terminal.py", "pipelines/progress.py")
+_OUTPUT = ("pipelines/config/__init__.py", "pipelines/terminal.py", "pipelines/progress.py")
 # Modules that do not affect the data and the models: params.yaml, whose sections DVC compares, paths, and checks.
 _TRAINING_STAGES = ("prepare", "train", "judges", "guides", "variants")
 _PARAMETERS = (

@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cfx.errors import InputError
-from pipelines.config import searches
+from pipelines.config import invocation, searches
 from pipelines.config.schema import UPSTREAM
 
 
@@ -83,7 +83,7 @@ def search_section(
     for key in (*(override.key_or_group for override in fixed), *swept):
         if not any(_option(key) in known for known in defaults):
             methods = ", ".join(str(one.search.method) for one in configs)
-            raise InputError(f"{key}: no such option of {methods}; `python -m pipelines.run --help` lists them")
+            raise InputError(f"{key}: no such option of {methods}; `{invocation('run')} --help` lists them")
     sections = [_section(one, known, fixed) for one, known in zip(configs, defaults, strict=True)]
     values = {_option(key): [_value(text) for text in _texts(axis)] for key, axis in swept.items()}
     if names is None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.config import CONF, searches
+from pipelines.config import CONF, invocation, searches
 from pipelines.config.schema import FILES, GROUP_NAMES, UPSTREAM
 
 
@@ -75,7 +75,7 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
                 values = names if len(set(names)) == len(names) else values
             arguments.append(f"{key}={','.join(map(quoted, values))}")
     is_sweep = any(len(values) > 1 for values in (*groups.values(), *options.values()))
-    return shlex.join(["python", "-m", "pipelines.run", *(["-m"] if is_sweep else []), *arguments])
+    return f"{invocation('run')} {shlex.join([*(['-m'] if is_sweep else []), *arguments])}"
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

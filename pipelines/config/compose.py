@@ -24,7 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field
 
 from cfx.errors import InputError
-from pipelines.config import CONF, axes, own_conf, parameters, schema
+from pipelines.config import CONF, axes, invocation, own_conf, parameters, schema
 from pipelines.config.schema import GROUP_NAMES, Params
 from pipelines.config.sections import Float, Int, Section
 
@@ -32,6 +32,10 @@ from pipelines.config.sections import Float, Int, Section
 OPERATIONAL = ("tracking", "launch", "hydra")
 # The ways to select instances, with their options in the section `instances`.
 SELECTIONS = {"index": ("index",), "range": ("range",), "per_class": ("per_class", "classes")}
+
+
+# How --help names the command.
+OmegaConf.register_new_resolver("invocation", invocation, replace=True)
 
 
 class Launch(Section):
@@ -81,7 +85,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace | None:
     try:
         parsed, unknown = parser.parse_known_intermixed_args(list(arguments))
     except argparse.ArgumentError as error:
-        raise InputError(f"{error}; see python -m pipelines.run --help") from error
+        raise InputError(f"{error}; see {invocation('run')} --help") from error
     return None if any(argument.startswith("-") for argument in unknown) else parsed
 
 
@@ -90,7 +94,7 @@ def compose(arguments: Sequence[str]) -> Request:
     parsed = options(arguments)
     if parsed is None:
         flag = next(argument for argument in arguments if argument.startswith("-"))
-        raise InputError(f"{flag}: is not supported for a sweep; see python -m pipelines.run --help")
+        raise InputError(f"{flag}: is not supported for a sweep; see {invocation('run')} --help")
     folders = _own_folders(parsed.config_dir)
     with _hydra_errors(), initialize_config_dir(str(CONF), version_base="1.3", job_name="run"):
         overrides = axes.parse(parsed.overrides)
@@ -126,7 +130,7 @@ def compose(arguments: Sequence[str]) -> Request:
             name=_name(config, overrides),
             tracking=schema.validate(Tracking, operational.get("tracking"), "tracking.").model_dump(),
             hydra=OmegaConf.masked_copy(config, ["hydra", "launch"]),
-            command=shlex.join(["python", "-m", "pipelines.run", *arguments]),
+            command=f"{invocation('run')} {shlex.join(arguments)}".strip(),
         )
 
 
@@ -221,7 +225,7 @@ def _hydra_errors() -> Iterator[None]:
 def _message(error: Exception) -> str:
     message = str(error)
     if unknown := re.match(r"Could not override '([^']+)'", message):
-        return f"{unknown[1]}: no such option; `python -m pipelines.run --help` lists them"
+        return f"{unknown[1]}: no such option; `{invocation('run')} --help` lists them"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: is missing; give {error.full_key}=..."
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:

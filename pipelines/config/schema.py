@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cfx.errors import InputError
 from cfx.files import replacing
-from pipelines.config import searches
+from pipelines.config import invocation, searches
 from pipelines.config.sections import Constraints, Data, Guides, Instances, Int, Judges, Model, Paths, Section, Training
 
 PATH = Path("params.yaml")
@@ -53,7 +53,7 @@ class Upstream(Section):
     @model_validator(mode="after")
     def _distinct_seeds(self) -> Upstream:
         if self.guides and 0 <= self.judges.seed - self.guides.seed < len(self.guides.kinds):
-            raise ValueError("judges.seed is a seed of a guide (guides.seed and the next); a judge needs another one")
+            raise ValueError("judges.seed is the seed of a guide (guides.seed and the next); give another one")
         return self
 
     @property
@@ -115,7 +115,7 @@ def check(raw: Mapping[str, Any]) -> Params:
     if params.variants and params not in map(params.with_variant, params.variants):
         raise InputError(
             "params.yaml: its seed, data, model, training and judges do not match any of its variants; "
-            "write the file with `python -m pipelines.run`"
+            f"write the file with `{invocation('run')}`"
         )
     points = [repr((searches.name(search), searches.method(search))) for _, search in params.points()]
     # the paths of the files do not distinguish variants
@@ -172,12 +172,12 @@ def read() -> Params:
         raise InputError(f"{PATH}: no such file; run the command {where}") from None
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{PATH}: is not valid YAML ({reason}); write it with `python -m pipelines.run`") from error
+        raise InputError(f"{PATH}: is not valid YAML ({reason}); write it with `{invocation('run')}`") from error
 
 
 def write(params: Params) -> None:
     """Write params.yaml atomically, if it changes."""
-    text = "# Written by `python -m pipelines.run` from conf/: the parameters of the results, which DVC tracks.\n"
+    text = f"# Written by `{invocation('run')}` from conf/: the parameters of the results, which DVC tracks.\n"
     text += yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
     if not PATH.exists() or PATH.read_text() != text:
         with replacing(PATH) as temporary:

@@ -17,7 +17,15 @@ from pipelines.cells.paths import Trained
 from pipelines.config import schema
 from pipelines.config.schema import Upstream
 from pipelines.config.sections import Downloaded, Embedded, Npz, Table
-from pipelines.terminal import console, user_errors
+from pipelines.terminal import console, option_names, user_errors
+
+# The options for the arguments and functions that the errors of `cfx` name.
+OPTIONS = {
+    "bounds=": "data.bounds=",
+    "the data set ": "data=",
+    "give the path of a file, or use mnist_5k": "give the file as data.path=..., or use data=mnist_5k",
+    "read other data with cfx.data.npz": "use data=npz",
+}
 
 
 def make(params: Upstream, trained: Trained) -> None:
@@ -32,6 +40,7 @@ def make(params: Upstream, trained: Trained) -> None:
     console.print(f"prepare: {params.data.name}, {sizes}, {dataset.classes} classes", markup=False)
 
 
+@option_names(OPTIONS)
 def load(params: Upstream) -> Dataset:
     """Load the data set of the parameters. Raises InputError for an invalid file."""
     match params.data:

@@ -29,7 +29,7 @@ from cfx.files import replacing
 from pipelines.cells import measures, paths, plan, provenance
 from pipelines.cells.paths import Trained, class_name
 from pipelines.cells.plan import Cell
-from pipelines.config import schema, searches
+from pipelines.config import invocation, schema, searches
 from pipelines.config.command import command_line
 from pipelines.config.schema import Params, Upstream
 from pipelines.reporting import classes, gallery, rating, tables, trade_off
@@ -276,7 +276,9 @@ def render(template: str, **content: Any) -> str:
     )
     environment.filters["number"] = tables.number
     environment.filters["plain"] = tables.plain
-    return environment.get_template(template).render(ink=_LIGHT, dark_ink=_DARK, **content)
+    return environment.get_template(template).render(
+        ink=_LIGHT, dark_ink=_DARK, rating_command=invocation("rating"), **content
+    )
 
 
 def _figure(figure: Figure, alt: str, path: Path) -> dict[str, str]:

@@ -23,12 +23,24 @@ from pipelines.cells.paths import Trained
 from pipelines.config import schema
 from pipelines.config.schema import Upstream
 from pipelines.config.sections import KerasFile
-from pipelines.terminal import console, import_tensorflow, progress, user_errors
+from pipelines.terminal import console, import_tensorflow, option_names, progress, user_errors
 
 if TYPE_CHECKING:
     import keras
 
+# The options for the arguments and functions that the errors of `cfx` name.
+OPTIONS = {
+    "bounds=": "model.bounds=",
+    "safe_mode=False": "model.safe_mode=false",
+    "register classes and functions of your own with keras.saving.register_keras_serializable": (
+        "classes and functions of your own need model.module=..."
+    ),
+    "the module with the model's classes ": "model.module: ",
+    "use mlp": "use model=mlp",
+}
 
+
+@option_names(OPTIONS)
 def make(params: Upstream, trained: Trained) -> None:
     """Train or load the classifier, evaluate it, and save the results.
 

@@ -17,6 +17,7 @@ from pipelines.__main__ import COMMANDS
 from pipelines.cells import measures
 from pipelines.config import compose
 from pipelines.launching import fan_out
+from pipelines.stages import prepare, train
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -121,6 +122,9 @@ def test_every_message_that_a_page_quotes_is_in_the_code():
     sources = chain(ROOT.glob("cfx/**/*.py"), ROOT.glob("pipelines/**/*.py"))
     # a message may span several literals
     code = re.sub(r'"\s*\n\s*f?"', "", "\n".join(path.read_text() for path in sources))
+    code = code.replace("{invocation('run')}", "python -m pipelines.run")
+    # a stage replaces the arguments that the library names
+    code += "".join(code.replace(*names) for names in (*prepare.OPTIONS.items(), *train.OPTIONS.items()))
     rows = re.findall(r"^\| (``?)(?!-)(.*?) ?\1 \|", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
     assert len(rows) > 30
     # the code may put it together from clauses and values

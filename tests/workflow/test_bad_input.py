@@ -98,7 +98,7 @@ def test_own_data_and_models_that_do_not_go_together(repository, tmp_path):
     assert_refused(repository, told, "data=npz", f"data.path={path}", "search.target_class=first")
     floats = np.random.default_rng(0).random((40, 28, 28))
     path = own(tmp_path / "floats.npz", x_train=floats, x_test=floats[:20])
-    assert_refused(repository, "less than a hundredth of data.bounds", "data=npz", f"data.path={path}")
+    assert_refused(repository, "less than a hundredth of data.bounds=", "data=npz", f"data.path={path}")
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])
     model.save(tmp_path / "three.keras")
     chosen = ("data=npz", f"data.path={tmp_path / 'data.npz'}", "model=keras")

@@ -107,7 +107,7 @@ def test_guides_can_be_swept(guided, tmp_path):
     [
         (["guides.epochs=1"], "guides.epochs=1: has no effect, because no method of the sweep uses guides"),
         (["search=plausible", "guides.kinds=[wide]"], "guides.kinds.0: "),
-        (["search=plausible", "guides.seed=0"], "judges.seed is a seed of a guide"),
+        (["search=plausible", "guides.seed=0"], "judges.seed is the seed of a guide"),
         (["search=plausible", "search.plausibility=2"], "search.plausibility must be in [0, 1]"),
         (["search=plausible", "search.anchors=0"], "search.anchors must be "),
     ],

@@ -124,7 +124,7 @@ def test_a_line_of_one_method_leaves_the_cells_of_the_others(repository):
         ("search.size=glob(*): matches no value", "failing", "pass", ["-m", "search.size=glob(*)"]),
         ("~search.size: an option cannot be removed", "failing", "pass", ["~search.size"]),
         ("the hyperparameter l1 is a column of the results", "column", "pass", []),
-        ("the option tol has its default in the configuration", "problem", "pass", []),
+        ("changes the default of tol", "problem", "pass", []),
         ("wachter.py has the name of a built-in method", "wachter", "pass", []),
         ("latin.py is not UTF-8 text", "latin", "pass", []),
         ("search.python: ", "python", "pass", ["search.python=/absent/python"]),

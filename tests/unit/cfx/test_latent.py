@@ -70,7 +70,7 @@ def test_the_autoencoder_is_trained_once_for_a_training_split(dataset, model):
 def test_it_needs_a_training_split(dataset, model):
     with pytest.raises(InputError, match="train has no instances in the feature range"):
         find_counterfactuals(model, dataset.x_test[:2], Latent())
-    with pytest.raises(InputError, match="whole numbers from 0 to 1 as classes"):
+    with pytest.raises(InputError, match="the classes must be whole numbers from 0 to 1"):
         find_counterfactuals(model, dataset.x_test[:2], Latent(), train=(dataset.x_train, dataset.y_train + 5))
 
 

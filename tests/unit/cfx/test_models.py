@@ -136,9 +136,9 @@ def test_a_subclassed_model_is_read_with_the_module_that_was_asked_for_and_with_
     model, path, digest = subclassed
     loaded = models.load(path, dataset, module_sha256=digest)
     np.testing.assert_array_equal(loaded(dataset.x_test), model(dataset.x_test))
-    with pytest.raises(InputError, match=r"Could not locate class 'Net'\); .* need model\.module"):
+    with pytest.raises(InputError, match=r"Could not locate class 'Net'\); register classes and functions of your own"):
         models.load(path, dataset)
-    with pytest.raises(InputError, match="is not the one that was asked for"):
+    with pytest.raises(InputError, match="does not have the given SHA-256"):
         models.load(path, dataset, module_sha256="0" * 64)
 
 
@@ -160,7 +160,7 @@ def test_the_module_of_a_model_is_part_of_its_digest(subclassed, tmp_path):
 def test_a_module_that_cannot_be_run_is_named_in_one_line(dataset, model, tmp_path, source, reason):
     model.save(tmp_path / "model.keras")
     models.embed(tmp_path / "model.keras", source)
-    with pytest.raises(InputError, match=rf"model\.module: cannot be run \({reason}") as raised:
+    with pytest.raises(InputError, match=rf"the module with the model's classes cannot be run \({reason}") as raised:
         models.load(tmp_path / "model.keras", dataset, module_sha256=hashlib.sha256(source).hexdigest())
     assert "\n" not in str(raised.value)
     models.load(tmp_path / "model.keras", dataset)
@@ -170,7 +170,7 @@ def test_a_model_with_named_outputs_is_told_so(dataset, tmp_path):
     image = keras.Input(dataset.input_shape)
     outputs = keras.layers.Dense(dataset.classes)(keras.layers.Flatten()(image))
     keras.Model(image, {"scores": outputs}).save(tmp_path / "named.keras")
-    with pytest.raises(InputError, match="gives a dict of 1 outputs; give a model with one"):
+    with pytest.raises(InputError, match="returns a dict of 1 outputs; give a model with one"):
         models.load(tmp_path / "named.keras", dataset)
 
 
@@ -188,5 +188,5 @@ def test_a_model_trained_on_other_bounds_gets_its_inputs_in_these(dataset, model
 
 @pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, float("inf")), (float("nan"), 1), (0, 1e39)])
 def test_bounds_of_a_model_that_are_no_range_are_refused(dataset, model, bounds):
-    with pytest.raises(InputError, match=r"model\.bounds"):
+    with pytest.raises(InputError, match=r"^bounds="):
         models.rescaled(model, bounds, dataset)

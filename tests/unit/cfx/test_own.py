@@ -482,7 +482,7 @@ def test_a_step_method_is_loaded_into_this_process(file, empty_python, other_pyt
     # one class of one version of the file, so that what was compiled for it is used again
     assert type(of_file(path, None, 60, {"max_iter": 6})) is type(first)
     assert refusal(of_file, path, None, 60, {"max_iter": 0}).startswith("hyperparameters: max_iter must be")
-    assert refusal(of_file, path, other_python, 60, {}).startswith("python: descent.py holds a step method")
+    assert refusal(of_file, path, other_python, 60, {}).startswith("python: descent.py has a step method")
 
 
 def test_a_changed_file_is_loaded_anew(file):

@@ -153,7 +153,7 @@ def test_an_instance_without_its_batch_axis_is_named(shape, method):
     with pytest.raises(InputError) as caught:
         find_counterfactuals(keras.Sequential(layers), np.zeros(shape), method)
     batch = ", ".join(map(str, shape))
-    wanted = f"x has shape {shape}, the model wants a batch (n, {batch}): for one instance give x[None]"
+    wanted = f"x has shape {shape}, the model needs a batch (n, {batch}): for one instance give x[None]"
     assert str(caught.value) == wanted
 
 

@@ -64,7 +64,7 @@ def test_what_dvc_cannot_read_is_told_in_a_line(stage):
 @pytest.mark.parametrize("is_clone", [True, False])
 def test_a_failed_run_restores_the_pipeline_only_where_a_run_writes_it(stage, monkeypatch, is_clone):
     if is_clone:
-        monkeypatch.setattr("pipelines.cells.source.ROOT", Path.cwd())
+        monkeypatch.setattr("pipelines.config.ROOT", Path.cwd())
     stage("touch made")
     before = dvc.PIPELINE.read_text()
     with pytest.raises(InputError), dvc.restore_on_error():

@@ -69,6 +69,10 @@ def test_a_new_folder_is_a_repository_of_git_and_dvc_with_an_experiment_that_com
     assert Path(".dvc/config").exists() and "/.venv*" in Path(".dvcignore").read_text()
     assert schema.read() == compose.compose([]).params
     assert len(compose.compose(["+experiment=example"]).params.sweep["target_class"]) == 3
+    # where nothing can be imported from the folder, the command is that of the package
+    assert schema.PATH.read_text().startswith("# Written by `cfx run` from conf/")
+    with pytest.raises(cfx.InputError, match="`cfx run --help` lists them"):
+        compose.compose(["search.speed=1"])
 
 
 def test_a_folder_inside_of_a_git_repository_stays_in_it(monkeypatch):

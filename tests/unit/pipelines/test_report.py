@@ -259,7 +259,7 @@ def test_the_page_has_the_command_and_the_commit_that_make_it_again(sweep: list[
     head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     html = made().html
     assert f"git checkout {head}" in html and "with uncommitted changes" in html
-    assert "python -m pipelines.run -m " in html
+    assert "cfx run -m " in html
     assert "search.target_class=1,other search.learning_rate=0.1,0.01</pre>" in html
 
 

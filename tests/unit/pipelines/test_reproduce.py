@@ -25,6 +25,8 @@ def git(*arguments: str) -> str:
 
 @pytest.fixture(autouse=True)
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the code runs in it
+    monkeypatch.setattr("pipelines.config.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MNIST_NPZ", raising=False)
     shutil.copytree(CONF, "conf")
