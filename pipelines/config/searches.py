@@ -105,9 +105,7 @@ def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = (
     """
     if not section.get("module"):
         raise InputError("search.module: is missing; give search.module=my_method.py")
-    python = str(section.get("python"))
-    if python.startswith(_PEERS) and not Path(python).exists():
-        raise InputError(f"search.python: {python} does not exist; create it with `make peers`")
+    check_python(str(section.get("python")))
     try:
         file = OwnMethod(**_file(section))
         arguments = file.module, file.python
@@ -130,6 +128,12 @@ def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = (
     if file.module.stem in methods.names():
         raise InputError(f"search.module: {file.module.name} has the name of a built-in method; rename the file")
     return found
+
+
+def check_python(python: str) -> None:
+    """Raise InputError if an interpreter is that of a peer and does not exist."""
+    if python.startswith(_PEERS) and not Path(python).exists():
+        raise InputError(f"search.python: {python} does not exist; create it with `make peers`")
 
 
 def error_message(error: InputError, points: Sequence[Mapping[str, Any]] = ()) -> str:

@@ -35,7 +35,8 @@ def command_of(asked: schema.Params, conf: Path | None = CONF) -> str | None:
         ["data=breast_cancer", "instances.index=[0]"],
         ["data=breast_cancer", "instances.classes=[1]"],
         ["-m", "data=digits,breast_cancer", "model=mlp", "model.dropout=0.1"],
-        ["-m", "search=primal_dual,adv_lib_pdpgd", "search.python=null", "search.target_class=1,2", "search.steps=50"],
+        # two files whose hyperparameters have different default values
+        ["-m", "search=primal_dual,adv_lib_pdpgd,foolbox_ead", "search.python=null", "search.weights=7"],
         ["data=mnist", "data.path=null", "instances.range=[0,5]", "search.learning_rate=1e-5"],
     ],
 )
