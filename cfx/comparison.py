@@ -20,7 +20,8 @@ from cfx.charts import style
 from cfx.palette import look
 
 LEVEL = 0.05  # of the critical difference
-_RESAMPLES = 1000
+# The number of resamples, and the maximum number of values that are resampled at once.
+_RESAMPLES, _VALUES = 1000, 10**7
 # The columns of `pairs`.
 PAIRS = ("pairs", "wins", "ratio", "ratio_low", "ratio_high", "p", "p_holm")
 # The x axes of `cost_figure`.
@@ -55,7 +56,7 @@ def ranking(costs: pd.DataFrame) -> Ranking:
     ordered = costs.fillna(np.inf).rank(axis=1)
     n, count = ordered.shape
     statistic = p = difference = np.nan
-    if count > 2 and ordered.nunique(axis=1).max() > 1:
+    if count > 2 and (ordered.max(axis=1) > ordered.min(axis=1)).any():
         statistic, p = map(float, friedmanchisquare(*ordered.to_numpy().T))
         quantile = studentized_range.ppf(1 - LEVEL, count, np.inf) / np.sqrt(2)
         difference = float(quantile * np.sqrt(count * (count + 1) / (6 * n)))
@@ -84,7 +85,8 @@ def _pair(ratios: pd.Series) -> tuple[float, ...]:
     middle = low = high = float(np.median(values))
     p = 1.0
     if np.ptp(values) > 0:
-        drawn = bootstrap((values,), np.median, n_resamples=_RESAMPLES, method="percentile", rng=0)
+        options = {"n_resamples": _RESAMPLES, "batch": max(1, _VALUES // len(values)), "method": "percentile"}
+        drawn = bootstrap((values,), np.median, **options, rng=0)
         low, high = map(float, drawn.confidence_interval)
     if (values != 1).any():
         p = float(wilcoxon(np.log(values), zero_method="zsplit").pvalue)
