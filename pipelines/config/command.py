@@ -6,6 +6,7 @@ conf/ is read as plain YAML, because stages do not import Hydra.
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,12 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
         ({key: variant[key] for key in UPSTREAM if variant.get(key) is not None}, _defaults(variant, conf))
         for variant in variants
     ]
-    search = [({"search": one}, {"search": _search_defaults(one, conf)}) for one in sections]
+    # the options of a file are those of search=own, if it is one of the methods
+    skipped = searches.FILE if searches.OWN in groups["search"] else ()
+    search = [
+        ({"search": {key: one[key] for key in one if not (key in skipped and is_peer(one, conf))}}, {"search": known})
+        for one, known in zip(sections, (_search_defaults(one, conf) for one in sections), strict=True)
+    ]
     # beside index or range, per_class and classes have no effect
     chosen = {key: value for key, value in params["instances"].items() if key in ("index", "range") and value}
     instances = [({"instances": chosen or params["instances"]}, _defaults(variants[0], conf))]
@@ -142,12 +148,19 @@ def _search_option(search: Mapping[str, Any], conf: Path | None) -> str:
 
 
 def _search_defaults(search: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:
-    """The default values of a method, with those in the file of a peer; its digests follow from the commit."""
-    defaults = _read(f"search/{_search_option(search, conf)}", conf)
-    if conf is None or not is_peer(search, conf):
+    """The default values of a method, with those in its file, if it is that of the parameters.
+
+    The digests of a peer follow from the commit, as its file does.
+    """
+    defaults, module = _read(f"search/{_search_option(search, conf)}", conf), search.get("module")
+    if conf is None or module is None:
         return defaults
-    digests = {key: search.get(key) for key in ("module_sha256", "environment")}
-    return _hyperparameters(conf.parent / search["module"]) | defaults | digests
+    if is_peer(search, conf):
+        digests = {key: search.get(key) for key in ("module_sha256", "environment")}
+        return _hyperparameters(conf.parent / module) | defaults | digests
+    source = Path(module).read_bytes() if Path(module).is_file() else b""
+    is_known = hashlib.sha256(source).hexdigest() == search.get("module_sha256")
+    return (_hyperparameters(Path(module)) if is_known else {}) | defaults
 
 
 def _hyperparameters(module: Path) -> dict[str, Any]:
