@@ -116,19 +116,19 @@ def _statement(board: pd.DataFrame, ranking: Ranking) -> str:
     if not np.isnan(ranking.p):
         text += (
             f" (Friedman test, chi-squared = {ranking.statistic:.1f}, {len(board) - 1} degrees of freedom, "
-            f"{_p(ranking.p)}; critical difference by Nemenyi at 5 %: {ranking.difference:.2f})"
+            f"{_p(ranking.p)}; critical difference by Nemenyi at 5%: {ranking.difference:.2f})"
         )
     same = others["setting"][~(others["p_holm"] < comparison.LEVEL)].tolist()
     if len(same) == len(others):
         text += ". Its L1 does not differ significantly from that of any other"
     else:
         text += f". Its L1 differs significantly from that of every other{' but ' if same else ''}{', '.join(same)}"
-    text += " (Wilcoxon signed-rank tests of the rows that both found, with Holm's correction, 5 %)."
+    text += " (Wilcoxon signed-rank tests of the rows that both found, with Holm's correction, 5%)."
     rivals = others[(others["method"] != best["method"]) & (others["pairs"] > 0)]
     for _, one in rivals.head(1).iterrows():
         text += (
             f" The next method is {one['setting']}, whose L1 is {one['ratio']:.3f} times as large (median over "
-            f"{one['pairs']:.0f} pairs, 95 % bootstrap interval {one['ratio_low']:.3f} to {one['ratio_high']:.3f}, "
+            f"{one['pairs']:.0f} pairs, 95% bootstrap interval {one['ratio_low']:.3f} to {one['ratio_high']:.3f}, "
             f"{_p(one['p_holm'])})."
         )
     return text

@@ -55,9 +55,9 @@ def test_the_statement_names_the_best_the_test_and_the_next_method():
     assert board.statement == (
         "near, max_iter=400 has the best mean rank in L1 of 4 methods and settings: 1.00 on 12 rows, each an instance "
         "with a target class (Friedman test, chi-squared = 36.0, 3 degrees of freedom, p < 0.001; critical difference "
-        "by Nemenyi at 5 %: 1.35). Its L1 differs significantly from that of every other (Wilcoxon signed-rank tests "
-        "of the rows that both found, with Holm's correction, 5 %). The next method is peer, whose L1 is 1.333 times "
-        "as large (median over 12 pairs, 95 % bootstrap interval 1.333 to 1.333, p = 0.001)."
+        "by Nemenyi at 5%: 1.35). Its L1 differs significantly from that of every other (Wilcoxon signed-rank tests "
+        "of the rows that both found, with Holm's correction, 5%). The next method is peer, whose L1 is 1.333 times "
+        "as large (median over 12 pairs, 95% bootstrap interval 1.333 to 1.333, p = 0.001)."
     )
 
 
