@@ -21,18 +21,23 @@ def search(asked: Rows, problem: Problem, wanted: np.ndarray) -> Outcome:
 
     Raises InputError if the result of the method is invalid.
     """
-    n, method, given = len(asked.x), cast(ArrayMethod, asked.method), 0
+    n, method = len(asked.x), cast(ArrayMethod, asked.method)
+    given, last = 0, asked.x[:0]
     x, iterations, runtime_s = asked.x.copy(), np.zeros(n, np.int32), np.zeros(n)
     nowhere = np.full(n, np.nan, np.float32)
 
+    def count(inputs: np.ndarray) -> None:
+        nonlocal given, last
+        # the logits of inputs and then their gradient are one step, as in a step method
+        if not np.array_equal(inputs, last):
+            given, last = given + len(inputs), np.array(inputs)
+
     def probabilities(inputs: np.ndarray) -> np.ndarray:
-        nonlocal given
-        given += len(inputs)
+        count(inputs)
         return problem.probabilities(inputs)
 
     def logits_and_gradient(inputs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        nonlocal given
-        given += len(inputs)
+        count(inputs)
         return problem.logits_and_gradient(inputs, weights)
 
     counted = replace(problem, probabilities=probabilities, logits_and_gradient=logits_and_gradient)

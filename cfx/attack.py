@@ -4,8 +4,6 @@ An attack ends where the predicted class changes, which for a counterfactual is 
 target class must be at least q = target_proba - tol. So it attacks a classifier that predicts the target class exactly
 in that case. With z the logits of the caller's model, f_t >= q is z_t - logsumexp(z_j, j != t) >= log(q / (1 - q)), so
 z_t is lowered by the right-hand side, and the other logits are raised until their maximum is their logsumexp.
-
-PyTorch calls the caller's model for the logits and again for their gradient, so `iterations` counts a step twice.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ import cfx
 from cfx.errors import InputError
 from cfx.result import Result
 from pipelines.cells import paths, provenance, store
-from pipelines.config import CONF, invocation
-from pipelines.config.command import command_line
+from pipelines.config import CONF, invocation, searches
+from pipelines.config.command import command_line, is_peer
 from pipelines.config.schema import FILES
 from pipelines.terminal import user_errors
 
@@ -116,7 +116,7 @@ def _clone(record: Mapping[str, Any]) -> Iterator[Path | None]:
         _call("git", "-C", str(clone), "checkout", "--quiet", record["commit"])
         if record["diff"]:
             _call("git", "-C", str(clone), "apply", "-", stdin=_patch(record))
-        if own := record.get("own"):
+        if (own := record.get("own")) and not is_peer(record["search"], clone / "conf"):
             (clone / own["module"]).write_text(own["source"], encoding="utf-8")
         yield clone
 
@@ -144,12 +144,15 @@ def commands(params: Mapping[str, Any], record: Mapping[str, Any], clone: Path |
         lines.append(f"git apply <<'END'\n{_patch(record)}END")
     for path, sha256 in record.get("untracked", {}).items():
         lines.append(f"# untracked file that the record does not contain: {path}, SHA-256 {sha256}")
-    if own := record.get("own"):
+    own, has_peer = record.get("own"), clone is not None and is_peer(params["search"], clone / "conf")
+    if own and not has_peer:
         lines.append(f"cat > {shlex.quote(own['module'])} <<'END_OF_METHOD'\n{own['source'].rstrip()}\nEND_OF_METHOD")
         lines += [f"# in the environment of the method: {name} {number}" for name, number in own["packages"].items()]
     versions = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
     locked = f"requirements.lock: SHA-256 {record['lock']}" if record["lock"] else versions
     lines.append(f"# {locked}" if package else f"make environment   # {locked}")
+    if has_peer:
+        lines.append("make peers   # the environment of the method")
     lines.append(f"# data: {params['data']['name']}, SHA-256 of its arrays {record['identity']['data']}")
     lines.append(_command(params, record, clone))
     return lines
@@ -167,6 +170,7 @@ def compare(params: Mapping[str, Any], record: Mapping[str, Any], expected: Resu
         if path is not None:
             command.append(f"{FILES[name][0]}={Path(path).resolve()}")
     if python := params["search"].get("python"):
+        searches.check_python(python)
         command.append(f"search.python={Path(python).absolute()}")
     print(shlex.join(["python", *command]), flush=True)
     # the output is not shown, because it names files in the temporary clone

@@ -36,6 +36,11 @@ def has(cell: str) -> bool:
     return (CELLS / cell).is_dir()
 
 
+def finished() -> list[str]:
+    """The IDs of all finished cells."""
+    return sorted(path.parent.name for path in CELLS.glob("*/record.json"))
+
+
 def result_path(cell: str) -> Path:
     """The path of a finished cell's counterfactuals."""
     return CELLS / cell / "result.npz"

@@ -2,7 +2,7 @@
 
 An axis is a hyperparameter of the search, the `search` group itself, or an option upstream of the search. In a sweep
 over several methods, an option or axis applies to the methods that have it: `search=wachter,nearest_neighbour
-search.max_iter=500` sets the one of wachter.
+search.max_iter=500` sets the one of wachter. Beside search=own, a peer keeps its file and its interpreter.
 """
 
 from __future__ import annotations
@@ -79,16 +79,29 @@ def search_section(
     for override in options:
         if override.is_delete():
             raise InputError(f"{override.input_line}: an option cannot be removed; set it to a value")
-    defaults = [_defaults(one.search, fixed) for one in configs]
+    given = [_given(one.search, configs, fixed) for one in configs]
+    defaults = [_defaults(one.search, options) for one, options in zip(configs, given, strict=True)]
     for key in (*(override.key_or_group for override in fixed), *swept):
         if not any(_option(key) in known for known in defaults):
             methods = ", ".join(str(one.search.method) for one in configs)
             raise InputError(f"{key}: no such option of {methods}; `{invocation('run')} --help` lists them")
-    sections = [_section(one, known, fixed) for one, known in zip(configs, defaults, strict=True)]
+    sections = [_section(*of_method) for of_method in zip(configs, defaults, given, strict=True)]
     values = {_option(key): [_value(text) for text in _texts(axis)] for key, axis in swept.items()}
     if names is None:
         return {key: value for key, value in sections[0].items() if key not in values}, values
     return {}, {"search": sections} | values
+
+
+def _given(search: DictConfig, configs: Sequence[DictConfig], fixed: Sequence[Override]) -> list[Override]:
+    """The options that apply to a method: those of a file only to search=own, if it is one of the methods."""
+    if _is_own(search) or not any(_is_own(one.search) for one in configs):
+        return list(fixed)
+    return [override for override in fixed if _option(override.key_or_group) not in searches.FILE]
+
+
+def _is_own(search: DictConfig) -> bool:
+    """Whether the file of a custom method is not in conf/, as that of a peer is."""
+    return OmegaConf.is_missing(search, "module")
 
 
 def _defaults(search: DictConfig, fixed: Sequence[Override]) -> Mapping[str, Any]:

@@ -5,6 +5,8 @@ conf/ is read as plain YAML, because stages do not import Hydra.
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -43,9 +45,11 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
         ({key: variant[key] for key in UPSTREAM if variant.get(key) is not None}, _defaults(variant, conf))
         for variant in variants
     ]
+    # the options of a file are those of search=own, if it is one of the methods
+    skipped = searches.FILE if searches.OWN in groups["search"] else ()
     search = [
-        ({"search": one}, {"search": _read(f"search/{option}", conf)})
-        for one, option in zip(sections, groups["search"], strict=True)
+        ({"search": {key: one[key] for key in one if not (key in skipped and is_peer(one, conf))}}, {"search": known})
+        for one, known in zip(sections, (_search_defaults(one, conf) for one in sections), strict=True)
     ]
     # beside index or range, per_class and classes have no effect
     chosen = {key: value for key, value in params["instances"].items() if key in ("index", "range") and value}
@@ -136,10 +140,38 @@ def _default_model(data: str, conf: Path | None) -> str | None:
     return models[-1] if models else None
 
 
+def is_peer(search: Mapping[str, Any], conf: Path | None) -> bool:
+    """Whether a custom method is an option of conf/search/, so that its file and its environment are in the commit."""
+    module = search.get("module")
+    return module is not None and _read(f"search/{searches.name(search)}", conf).get("module") == module
+
+
 def _search_option(search: Mapping[str, Any], conf: Path | None) -> str:
-    """The option of the group `search`: of a custom method in conf/, such as a peer, the name of its file."""
-    method, name = str(search["method"]), searches.name(search)
-    return name if _read(f"search/{name}", conf).get("module") == search.get("module") else method
+    """The option of the group `search`."""
+    return searches.name(search) if is_peer(search, conf) else str(search["method"])
+
+
+def _search_defaults(search: Mapping[str, Any], conf: Path | None) -> dict[str, Any]:
+    """The default values of a method, with those in its file, if it is that of the parameters.
+
+    The digests of a peer follow from the commit, as its file does.
+    """
+    defaults, module = _read(f"search/{_search_option(search, conf)}", conf), search.get("module")
+    if conf is None or module is None:
+        return defaults
+    if is_peer(search, conf):
+        digests = {key: search.get(key) for key in ("module_sha256", "environment")}
+        return _hyperparameters(conf.parent / module) | defaults | digests
+    source = Path(module).read_bytes() if Path(module).is_file() else b""
+    is_known = hashlib.sha256(source).hexdigest() == search.get("module_sha256")
+    return (_hyperparameters(Path(module)) if is_known else {}) | defaults
+
+
+def _hyperparameters(module: Path) -> dict[str, Any]:
+    """The default values of the hyperparameters in a file, of those that are constants."""
+    classes = [node for node in ast.parse(module.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    lines = [line for one in classes for line in one.body if isinstance(line, ast.AnnAssign)]
+    return {ast.unparse(one.target): one.value.value for one in lines if isinstance(one.value, ast.Constant)}
 
 
 def _read(name: str, conf: Path | None) -> dict[str, Any]:

@@ -105,9 +105,7 @@ def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = (
     """
     if not section.get("module"):
         raise InputError("search.module: is missing; give search.module=my_method.py")
-    python = str(section.get("python"))
-    if python.startswith(_PEERS) and not Path(python).exists():
-        raise InputError(f"search.python: {python} does not exist; create it with `make peers`")
+    check_python(str(section.get("python")))
     try:
         file = OwnMethod(**_file(section))
         arguments = file.module, file.python
@@ -130,6 +128,12 @@ def describe(section: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = (
     if file.module.stem in methods.names():
         raise InputError(f"search.module: {file.module.name} has the name of a built-in method; rename the file")
     return found
+
+
+def check_python(python: str) -> None:
+    """Raise InputError if an interpreter is that of a peer and does not exist."""
+    if python.startswith(_PEERS) and not Path(python).exists():
+        raise InputError(f"search.python: {python} does not exist; create it with `make peers`")
 
 
 def error_message(error: InputError, points: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -172,7 +176,8 @@ def _columns() -> set[str]:
     from cfx.metrics import MEASURES
     from cfx.result import COLUMNS
 
-    of_tables = {"cell", "label", "searched", "classes", "error", "n", "share_found", "is_dominated"}
+    of_tables = {"cell", "label", "best_known", "searched", "classes", "error", "n", "share_found", "is_dominated"}
+    of_tables |= {"setting", "classifier", "validity", "passes", "mean_rank", "pairs", "wins", "ratio", "p", "p_holm"}
     of_tables |= {f"{measure}_{end}" for measure in ("l1", "agreement", "im1") for end in ("low", "high")}
     return of_tables.union(MEASURES, COLUMNS).difference(("target_class", "lam_init", "learning_rate"))
 

@@ -15,8 +15,8 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from pipelines.cells import measures
+from pipelines.reporting.tables import REPEATED
 
-REPEATED = "seed"
 # Comparisons between methods and between seeds; see `Finding.measure`.
 RATIO, SAME_CLASS, L1_RANGE = "l1_ratio", "same_class", "l1_range"
 _RESAMPLES = 1000

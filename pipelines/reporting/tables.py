@@ -6,6 +6,7 @@
                                 methods, one file per method, classes_<method>.csv
     front.csv                   L1 against plausibility, one row per method and setting; with several data sets, one
                                 file per data set, front_1.csv, ... (written by the report, as the next one)
+    leaderboard.csv, .tex       the methods and settings on the same rows: see `reporting.leaderboard`
     rating_key.csv              the method and the class of each picture of rating.html
 
 Rows marked `unchanged` are only in counterfactuals.csv and .tex. The LaTeX tables need the package booktabs, and long
@@ -29,6 +30,8 @@ from pipelines.cells.plan import Cell
 from pipelines.config import searches
 from pipelines.reporting.classes import Classes
 
+# The axis whose points are repetitions of the same experiment.
+REPEATED = "seed"
 CLASSES = ("target_class", "original_class", "cf_class")
 # How a column is headed in a paper, and how many decimals it has there.
 _HEADS = {
@@ -43,8 +46,13 @@ _HEADS = {
     "im2": "IM2",
     "components": "regions",
     "runtime_s": "time, s",
+    "l1_ratio": r"$L_1$ / best known",
+    "mean_rank": "mean rank",
 }
-_DECIMALS = {"probability": 3, "l1": 1, "l0": 0, "im1": 2, "im2": 4, "agreement": 2, "components": 0, "runtime_s": 2}
+_DECIMALS = {
+    **{"probability": 3, "l1": 1, "l0": 0, "im1": 2, "im2": 4, "agreement": 2, "components": 0, "runtime_s": 2},
+    **{"validity": 2, "l1_ratio": 3, "passes": 0, "mean_rank": 2},
+}
 
 
 def axes(sweep: list[Cell]) -> list[str]:

@@ -29,7 +29,7 @@ from cfx.method import ArrayMethod
 from cfx.metrics import Judges
 from cfx.neighbourhood import Neighbourhoods
 from cfx.result import Result
-from pipelines.cells import identity, measures, paths, plan, provenance, store
+from pipelines.cells import best_known, identity, measures, paths, plan, provenance, store
 from pipelines.cells.paths import Trained, class_name
 from pipelines.cells.plan import Cell
 from pipelines.config import rules, schema, searches
@@ -187,7 +187,7 @@ def collect(cells: Iterable[Cell]) -> None:
             shutil.copyfile(store.result_path(cell.id), folder / f"{cell.id}.npz")
             shutil.copyfile(store.record_path(cell.id), folder / f"{cell.id}.json")
     tables = [store.table(cell.id, cell.upstream) for cell in finished]
-    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    table = best_known.add(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame()
     with replacing(paths.TABLE) as temporary:
         table.to_parquet(temporary, index=False)
     with replacing(paths.SWEEP_METRICS) as temporary:

@@ -32,7 +32,7 @@ from pipelines.cells.plan import Cell
 from pipelines.config import invocation, schema, searches
 from pipelines.config.command import command_line
 from pipelines.config.schema import Params, Upstream
-from pipelines.reporting import classes, gallery, rating, tables, trade_off
+from pipelines.reporting import classes, gallery, leaderboard, rating, tables, trade_off
 from pipelines.reporting.classes import Classes
 from pipelines.terminal import user_errors
 
@@ -73,6 +73,7 @@ def main() -> None:
             "axes": tables.axes(sweep),
             "summary": tables.named(sweep, of_cells).to_dict("records"),
             "names": {cell.id: cell.name for cell in sweep},
+            "leaderboards": list(leaderboards(sweep, table, figures)),
             "trade_offs": list(trade_offs(sweep, table, figures)),
             "comparisons": list(comparisons(searched, tables.axes(sweep), figures)),
             "by_class": list(by_class(sweep, table, of_methods, figures)),
@@ -180,6 +181,19 @@ def headline(of_cells: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
         "l1": found.groupby("method", sort=False)["l1"].median().to_dict() if len(found) else {},
         "probability": found["probability"].median() if len(found) else np.nan,
     }
+
+
+def leaderboards(sweep: list[Cell], table: pd.DataFrame, folder: Path) -> Iterator[dict[str, Any]]:
+    """For each data set and classifier with several methods, the ranked methods and settings with their charts."""
+    found = list(leaderboard.of_sweep(sweep, table))
+    for number, board in enumerate(found, start=1):
+        suffix = f"_{number}" if len(found) > 1 else ""
+        drawn = leaderboard.figures(board, _LIGHT)
+        figures = [_figure(figure, alt, folder / f"{kind}{suffix}.pdf") | {"kind": kind} for kind, alt, figure in drawn]
+        columns = {measure: of for measure, of in leaderboard.MEASURES.items() if measure in board.table}
+        file = leaderboard.write(board, folder.parent / "tables", suffix)
+        rows = board.table.to_dict("records")
+        yield board._asdict() | {"columns": columns, "rows": rows, "figures": figures, "file": file}
 
 
 def trade_offs(sweep: list[Cell], table: pd.DataFrame, folder: Path) -> Iterator[dict[str, Any]]:

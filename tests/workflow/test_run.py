@@ -22,7 +22,7 @@ COLUMNS = [
     *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "original_class", "cf_class"),
     *("probability", "found", "unchanged", "plausible", "anchor", "l1", "l2", "l0", "lam", "runtime_s", "iterations"),
     *("agreement", "majority", "oracle", "im1", "im2", "denoising_error", "neighbour_distance", "outlier_factor"),
-    *("noise_stability", "seed_stability", "components"),
+    *("noise_stability", "seed_stability", "components", "best_known"),
 ]
 
 

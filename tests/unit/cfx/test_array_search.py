@@ -136,14 +136,17 @@ def test_hyperparameters_that_a_method_does_not_have_are_nan(model, x):
 
 
 def test_iterations_are_the_inputs_given_to_the_model_for_each_row_searched(model, x):
-    def three_and_a_bit(problem):
+    def four_and_a_bit(problem):
         problem.probabilities(np.repeat(problem.x, 3, axis=0))
         problem.logits_and_gradient(problem.x[:1], np.ones((1, 3)))
+        # the logits and then the gradient at the same inputs are one step
+        for weight in (0, 1):
+            problem.logits_and_gradient(problem.x.copy(), np.full((len(problem.x), 3), weight))
         return problem.x
 
-    result = find_counterfactuals(model, x, Spy(target_class=["other", "same"] * 10, tol=0.4, answer=three_and_a_bit))
+    result = find_counterfactuals(model, x, Spy(target_class=["other", "same"] * 10, tol=0.4, answer=four_and_a_bit))
     assert 0 < result.unchanged.sum() < 20
-    np.testing.assert_array_equal(result.iterations, np.where(result.unchanged, 0, 4))
+    np.testing.assert_array_equal(result.iterations, np.where(result.unchanged, 0, 5))
     assert np.unique(result.runtime_s[~result.unchanged]).size == 1
     assert result.runtime_s[~result.unchanged].min() > result.runtime_s[result.unchanged].max() > 0
 

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def command_of(asked: schema.Params, conf: Path | None = CONF) -> str | None:
         ["data=breast_cancer", "instances.index=[0]"],
         ["data=breast_cancer", "instances.classes=[1]"],
         ["-m", "data=digits,breast_cancer", "model=mlp", "model.dropout=0.1"],
-        ["-m", "search=primal_dual,adv_lib_pdpgd", "search.python=null", "search.target_class=1,2", "search.steps=50"],
+        # two files whose hyperparameters have different default values
+        ["-m", "search=primal_dual,adv_lib_pdpgd,foolbox_ead", "search.python=null", "search.weights=7"],
         ["data=mnist", "data.path=null", "instances.range=[0,5]", "search.learning_rate=1e-5"],
     ],
 )
@@ -84,6 +86,38 @@ def test_the_schema_of_a_table_is_told_in_full(tmp_path: Path, monkeypatch: pyte
     first = asked_for(["data=csv", "data.path=loans.csv", "data.schema=loans.yaml", "search.target_class=repaid"])
     Path("loans.yaml").unlink()
     assert asked_for(shlex.split(command_of(first) or "")[3:]) == first
+
+
+METHOD = """
+from dataclasses import dataclass
+from cfx import ArrayMethod
+
+@dataclass(frozen=True, kw_only=True)
+class Still(ArrayMethod):
+    steps: int = 7
+    size: float = 0.5
+
+    def search(self, problem):
+        return problem.x
+"""
+
+
+def test_a_method_of_the_users_stands_beside_a_peer_and_each_has_its_file(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("still.py").write_text(METHOD)
+    Path("peers").symlink_to(CONF.parent / "peers")
+    interpreter = Path(".venv-peers/torch/bin/python")
+    interpreter.parent.mkdir(parents=True)
+    interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={CONF.parent} exec {sys.executable} "$@"\n')
+    interpreter.chmod(0o755)
+    first = asked_for(["-m", "search=adv_lib_pdpgd,own", "search.module=still.py", "search.size=0.25"])
+    peer, own = (section for _, section in first.points())
+    assert (peer["module"], peer["python"], peer["steps"]) == ("peers/adv_lib_pdpgd.py", str(interpreter), 500)
+    assert (own["module"], own["python"], own["steps"]) == ("still.py", None, 7)
+    command = shlex.split(command_of(first) or "")[3:]
+    assert {"search.size=0.25", "search.module=still.py"} <= set(command)
+    assert not [option for option in command if option.startswith(("search.steps", "search.python"))]
+    assert asked_for(command) == first
 
 
 def test_there_is_none_for_parameters_that_no_command_gives() -> None:

@@ -206,7 +206,8 @@ def collect(results: list[tuple[plan.Cell, Result]]) -> None:
             "outlier_factor": 1.25 * judged,
             "components": 3 * judged,
         }
-        tables.append(result.frame().assign(cell=cell.id, **measured))
+        known = np.where(result.found & ~result.unchanged, result.l1 / 2, np.nan)
+        tables.append(result.frame().assign(cell=cell.id, best_known=known, **measured))
     (pd.concat(tables) if tables else pd.DataFrame()).to_parquet(paths.TABLE, index=False)
 
 
@@ -293,7 +294,16 @@ def test_each_setting_is_a_point_between_near_and_plausible(sweep: list[plan.Cel
     is_far = table["method"] == "nearest_neighbour"
     table.loc[is_far, "l1"] += 9
     table.to_parquet(paths.TABLE, index=False)
-    charts = [image["alt"] for image in made().images if image["alt"].startswith("L1 against agreement")]
+    page = made()
+    head, first, second = page.tables["tables/leaderboard.csv"]
+    assert len(head) == len(first) == len(second)
+    assert [row[:3] for row in (head, first, second)] == [
+        ["method", "mean rank", "found"],
+        ["wachter, learning_rate=0.1", "1.00", "100% 1"],
+        ["nearest_neighbour", "2.00", "100% 1"],
+    ]
+    assert first[head.index("L1 / best known")] == "2.000 1" and first[-4:] == ["-"] * 4 and second[-2] == "2"
+    charts = [image["alt"] for image in page.images if image["alt"].startswith("L1 against agreement")]
     assert charts == ["L1 against agreement and IM1 of 2 settings; dominated in L1 and agreement: nearest_neighbour."]
     points = pd.read_csv(paths.REPORT / "tables/front.csv").set_index("method")
     assert points["agreement"].tolist() == [0.8, 0.8] and points["n"].tolist() == [2, 2]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipelines import reproduce
 from pipelines.cells import paths, provenance
@@ -135,6 +136,24 @@ def test_a_check_without_its_commit_is_refused(sha, said, monkeypatch, capfd):
 def test_what_git_does_not_bring_is_named(monkeypatch, capfd):
     keep(untracked={"mine.csv": "d1gest"})
     assert "# untracked file that the record does not contain: mine.csv, SHA-256 d1gest" in told(monkeypatch, capfd)
+
+
+def test_a_peer_comes_with_the_commit_and_its_environment_from_make_peers(monkeypatch, capfd):
+    peer = CONF.parent / "peers/adv_lib_fmn.py"
+    Path("peers").mkdir()
+    shutil.copyfile(peer, "peers/adv_lib_fmn.py")
+    search = yaml.safe_load((CONF / "search/own.yaml").read_text()) | {"module_sha256": "a0", "environment": "b1"}
+    search |= {"module": "peers/adv_lib_fmn.py", "python": ".venv-peers/torch/bin/python"}
+    search |= {"steps": 5, "step_size": 10.0}
+    own = {"module": peer.name, "source": peer.read_text(), "packages": {"torch": "2"}}
+    commit("a peer")
+    keep(search=search, own=own)
+    lines = told(monkeypatch, capfd)
+    assert lines[-1] == f"{SHORT.replace('wachter', 'adv_lib_fmn')} search.steps=5"
+    assert [line for line in lines if line.startswith("make")][1].startswith("make peers ")
+    assert not [line for line in lines if line.startswith("cat")]
+    monkeypatch.setattr(reproduce.Result, "load", lambda path: None)
+    assert "create it with `make peers`" in refusal(monkeypatch, capfd, "one", "--check")
 
 
 def test_files_in_any_encoding_are_printed_as_they_are(monkeypatch, capfdbinary):
