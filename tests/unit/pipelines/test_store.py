@@ -12,7 +12,7 @@ def result(l1: float) -> Result:
     one = np.array([l1])
     numbers = {key: one for key in ("probability", "l1", "l2", "l0", "lam", "lam_init", "learning_rate", "runtime_s")}
     classes = {key: np.array([1]) for key in ("cf_class", "original_class", "instance", "iterations")}
-    path = LambdaPath(**{key: np.zeros(0) for key in ("row", "x", "lam", "probability", "cf_class", "l1")})
+    path = LambdaPath(**{key: np.zeros(0) for key in ("row", "step", "x", "lam", "probability", "cf_class", "l1")})
     x, text = np.zeros((1, 2), np.float32), np.array(["other"])
     return Result(
         method="wachter",
