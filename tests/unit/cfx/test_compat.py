@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cfx import InputError, Wachter, find_counterfactuals
 from cfx.compat import Counterfactual
@@ -119,3 +120,13 @@ def test_an_instance_of_another_shape_is_refused(model, x):
 def test_what_has_no_effect_is_said(model):
     with pytest.warns(UserWarning, match="write_dir, debug: no effect"):
         Counterfactual(model, **ARGUMENTS, write_dir="logs", debug=True)
+
+
+def test_the_default_range_does_not_limit_the_features(model, x):
+    explanations = Counterfactual(model, (1, 4), max_iter=300, max_lam_steps=2).explain(x)
+    assert max(np.abs(one.cf["X"]).max() for one in explanations if one.success) > 0.5
+
+
+def test_tensorflow_without_eager_execution_is_refused(model):
+    with tf.Graph().as_default(), pytest.raises(InputError, match="TensorFlow 2 is switched off"):
+        Counterfactual(model, **ARGUMENTS)
