@@ -10,14 +10,9 @@ Tables (CSV and Markdown), the plot and the peer's own rows go to artifacts/benc
 
 import argparse
 import os
-import shlex
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
-
-from benchmarks import machine, problem, quality, scaling
+from benchmarks import machine, problem, quality, report, scaling
 
 PARTS = ("quality", "instances", "batch_size", "share")
 
@@ -45,7 +40,7 @@ def main() -> None:
         tables["batch_size"] = scaling.by_batch_size(given, sizes[-1], sizes, cores)
     if "share" in arguments.parts:
         tables["share"] = scaling.share_of_model(given, 1 if quick else 6, cores)
-    _write(tables, folder)
+    report.write(tables, folder, machine.describe())
 
 
 def _arguments() -> argparse.Namespace:
@@ -60,25 +55,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few instances, for a look")
     parser.add_argument("--output", type=Path, default=Path("artifacts/bench"))
     return parser.parse_args()
-
-
-def _write(tables: dict[str, pd.DataFrame], folder: Path) -> None:
-    lines = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine.describe()}",
-        f"`python -m benchmarks.run {shlex.join(sys.argv[1:])}`",
-    ]
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-        lines.append(_markdown(table))
-    report = "\n\n".join(lines) + "\n"
-    (folder / "report.md").write_text(report)
-    print(report)
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    cells = table.map(lambda value: f"{value:.3g}" if isinstance(value, float) else str(value))
-    rows = [list(table.columns), ["---"] * len(table.columns), *cells.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 if __name__ == "__main__":

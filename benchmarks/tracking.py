@@ -70,7 +70,7 @@ def make(cells, instances):
 def result(cell, x, random):
     n = len(x)
     numbers = ("probability", "l1", "l2", "l0", "lam", "runtime_s", "iterations")
-    no_path = {key: np.zeros(0) for key in ("row", "x", "lam", "probability", "cf_class", "l1")}
+    no_path = {key: np.zeros(0) for key in ("row", "step", "x", "lam", "probability", "cf_class", "l1")}
     return Result(
         method="wachter",
         x=-x,

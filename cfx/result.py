@@ -47,6 +47,8 @@ class LambdaPath:
 
     row: np.ndarray
     """(k,) the row of the result that a point belongs to."""
+    step: np.ndarray
+    """(k,) the position of its lambda in the search, from 0."""
     x: np.ndarray
     """(k, *shape) float32."""
     lam: np.ndarray
@@ -165,7 +167,8 @@ class Result:
 def no_path(shape: tuple[int, ...]) -> LambdaPath:
     """The path of a method that has none, for instances of this shape."""
     none = np.zeros(0, np.float32)
-    return LambdaPath(none.astype(int), np.zeros((0, *shape), np.float32), none, none, none.astype(int), none)
+    whole = none.astype(int)
+    return LambdaPath(whole, whole, np.zeros((0, *shape), np.float32), none, none, whole, none)
 
 
 def no_anchors(count: int) -> np.ndarray:

@@ -156,12 +156,13 @@ def _path(classifier: Classifier, met: Met, asked: Rows, chosen: np.ndarray, pla
     """The paths of the searches `chosen` (k,)."""
     kept = np.flatnonzero(~np.isnan(met.lam))
     kept = kept[np.isin(kept // _places(asked), chosen)]
-    points, row = tf.gather(met.x, kept).numpy(), place[kept // _places(asked)]
+    search, step = np.divmod(kept, _places(asked))
+    points, row = tf.gather(met.x, kept).numpy(), place[search]
     probabilities = classifier.batched_probabilities(points, asked.batch_size)
     cf_class = probabilities.argmax(axis=1)
     probability = probabilities[np.arange(len(kept)), cf_class]
     l1 = distances(points, asked.x[row])[0]
-    return LambdaPath(row, points, met.lam.numpy()[kept], probability, cf_class, l1)
+    return LambdaPath(row, step, points, met.lam.numpy()[kept], probability, cf_class, l1)
 
 
 def _padded(going: np.ndarray) -> np.ndarray:

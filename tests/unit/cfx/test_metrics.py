@@ -9,7 +9,7 @@ from cfx.metrics import Judges
 from cfx.neighbourhood import Neighbourhoods
 from cfx.result import LambdaPath, Result
 
-NOWHERE = LambdaPath(**{name: np.zeros(0) for name in ("row", "x", "lam", "probability", "cf_class", "l1")})
+NOWHERE = LambdaPath(**{name: np.zeros(0) for name in ("row", "step", "x", "lam", "probability", "cf_class", "l1")})
 
 
 def result(x, cf_class, original_class, found=True):

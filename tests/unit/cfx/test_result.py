@@ -11,6 +11,7 @@ from cfx.result import LambdaPath, distances
 def result():
     path = LambdaPath(
         row=np.array([0, 0]),
+        step=np.array([0, 1]),
         x=np.zeros((2, 3), np.float32),
         lam=np.array([0.1, 0.01], np.float32),
         probability=np.array([0.99, 1], np.float32),

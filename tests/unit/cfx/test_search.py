@@ -192,6 +192,7 @@ def test_the_path_holds_the_first_counterfactual_of_each_lambda(model, x):
     for row in np.unique(path.row):
         of_row = path.row == row
         assert len(np.unique(path.lam[of_row])) == of_row.sum() > 1
+        assert np.all(np.diff(path.step[of_row]) > 0) and path.step[of_row].max() < method.path_length(method)
         assert result.lam[row] in path.lam[of_row]
         assert result.l1[row] <= path.l1[of_row].min() + 1e-5
     assert len(find_counterfactuals(model, x[:2], method).path.row) == 0

@@ -185,6 +185,7 @@ def counterfactuals(cell: plan.Cell, x_test: np.ndarray, found: bool = True, unc
         runtime_s=0.25 * one,
         path=LambdaPath(
             row=np.zeros(2, int),
+            step=np.arange(2),
             x=np.repeat(x[:1], 2, axis=0),
             lam=np.array([0.1, 0.01]),
             probability=np.array([0.99, 0.995]),

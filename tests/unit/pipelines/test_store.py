@@ -15,7 +15,7 @@ def result(l1: float) -> Result:
         for key in ("probability", "l1", "l2", "l0", "weighted_l1", "lam", "lam_init", "learning_rate", "runtime_s")
     }
     classes = {key: np.array([1]) for key in ("cf_class", "original_class", "instance", "place", "iterations")}
-    path = LambdaPath(**{key: np.zeros(0) for key in ("row", "x", "lam", "probability", "cf_class", "l1")})
+    path = LambdaPath(**{key: np.zeros(0) for key in ("row", "step", "x", "lam", "probability", "cf_class", "l1")})
     x, text = np.zeros((1, 2), np.float32), np.array(["other"])
     return Result(
         method="wachter",

@@ -77,7 +77,7 @@ def made(target_class: int | str, instances: tuple[int, ...], found: list[bool],
         learning_rate=np.full(n, 0.1),
         iterations=np.full(n, 100),
         runtime_s=np.full(n, 0.25),
-        path=LambdaPath(**{key: np.zeros(0) for key in ("row", "x", "lam", "probability", "cf_class", "l1")}),
+        path=LambdaPath(**{key: np.zeros(0) for key in ("row", "step", "x", "lam", "probability", "cf_class", "l1")}),
     )
     judged = np.where(found, 1.0, np.nan)
     measures = pd.DataFrame({"im1": 0.5 * judged, "im2": 0.01 * judged, "agreement": judged})
