@@ -1,8 +1,8 @@
 """Several different counterfactuals of an instance.
 
-Each of several searches may only change its own random half of the features, so that they find different changes. From
-their results, the nearest is chosen first, and then, repeatedly, the one farthest from those chosen (greedy max-min
-dispersion: Ravi, Rosenkrantz and Tayi 1994), at a cost in distance from the instance.
+Each of several searches may only change its own random half, quarter or eighth of the features, so that they find
+different changes. From their results, the nearest is chosen first, and then, repeatedly, the one farthest from those
+chosen (greedy max-min dispersion: Ravi, Rosenkrantz and Tayi 1994).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cfx.result import CHANGED, Result, distances
 
 # The number of searches for each counterfactual that is asked for.
 _SEARCHES = 4
-# What a unit of distance from the instance costs in the choice, in units of distance from the chosen ones.
-_COST = 1.0
+# The shares of the features that the searches may change, in turn.
+_SHARES = (1 / 2, 1 / 4, 1 / 8)
 # The side of the blocks of an image that change together, as a share of its side.
 _BLOCK = 0.25
 
@@ -27,12 +27,14 @@ def searches(count: int) -> int:
     return count * _SEARCHES
 
 
-def halves(region: Region, times: int) -> Region:
+def shares(region: Region, times: int) -> Region:
     """The regions of `times` searches for each of n instances, (n times); the first may change all features."""
     random = np.random.default_rng(0)
     repeated = region.take(np.repeat(np.arange(len(region.x)), times))
     part = _parts(region)
-    chosen = np.array([random.permutation(part.max() + 1) % 2 == 0 for _ in range(times)])
+    count = part.max() + 1
+    sizes = [max(1, round(_SHARES[one % len(_SHARES)] * count)) for one in range(times)]
+    chosen = np.array([random.permutation(count) < size for size in sizes])
     chosen[0] = True
     is_free = np.tile(chosen[:, part], (len(region.x), 1))
     lower, upper = (np.where(is_free, bound, repeated.x) for bound in (repeated.lower, repeated.upper))
@@ -90,7 +92,7 @@ def _chosen(x: np.ndarray, cost: np.ndarray, count: int) -> np.ndarray:
     is_left, nearest = np.isfinite(cost), np.full(len(x), np.inf)
     chosen: list[int] = []
     while is_left.any() and len(chosen) < count:
-        score = nearest - _COST * cost if chosen else -cost
+        score = nearest if chosen else -cost
         chosen.append(int(np.where(is_left, score, -np.inf).argmax()))
         change = np.abs(x - x[chosen[-1]])
         nearest = np.minimum(nearest, change.sum(axis=1))

@@ -98,7 +98,7 @@ def _with_region(asked: Rows, constraints: Constraints | None) -> tuple[Rows, Re
     if method.count == 1:
         return asked, region
     times = diversity.searches(method.count)
-    return asked.repeated(times), diversity.halves(region, times)
+    return asked.repeated(times), diversity.shares(region, times)
 
 
 def _step_search(
