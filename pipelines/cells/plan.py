@@ -97,7 +97,8 @@ def read(path: Path) -> Plan:
     cells = []
     for cell in content["cells"]:
         trained = Trained(**{name: Path(folder) for name, folder in cell["trained"].items()})
-        cells.append(Cell(**cell | {"instances": tuple(cell["instances"]), "trained": trained}))
+        trust = {name: tuple(value) if isinstance(value, list) else value for name, value in cell["trust"].items()}
+        cells.append(Cell(**cell | {"instances": tuple(cell["instances"]), "trained": trained, "trust": trust}))
     return Plan(schema.check(content["params"]), cells)
 
 
