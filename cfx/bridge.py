@@ -15,6 +15,9 @@ from cfx.data import FEATURE_RANGE
 from cfx.errors import InputError
 from cfx.outputs import TINY, Outputs, are_logits, as_probabilities
 
+NO_GRADIENT = (
+    "the model has no gradient: a step method cannot search; use growing_spheres, nearest_neighbour or segment"
+)
 PullBack = Callable[[np.ndarray], np.ndarray]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from cfx.bridge import NO_GRADIENT
 from cfx.errors import InputError
 from cfx.outputs import TINY
 
@@ -26,9 +27,7 @@ def is_array_model(model: Any) -> bool:
 def check_gradient(model: Any) -> None:
     """Raise InputError if an object with `probabilities` has no gradient."""
     if not hasattr(model, "logits_and_gradient"):
-        raise InputError(
-            "the model has no gradient: a step method cannot search; use growing_spheres, nearest_neighbour or segment"
-        )
+        raise InputError(NO_GRADIENT)
 
 
 def logits(x: tf.Tensor, classes: int, forward: Arrays, pull_back: Arrays) -> tf.Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cfx import frameworks, models
+from cfx.bridge import Bridge
 from cfx.data import Dataset
 from cfx.errors import InputError
 from cfx.frameworks.files import ModelFile
@@ -23,21 +24,29 @@ from cfx.frameworks.files import ModelFile
 _OPTIONS, _FILE = "framework.json", "file"
 
 
-def store(path: Path, framework: str, content: bytes, input_shape: Sequence[int], **options: Any) -> None:
-    """Write an archive with the content of a model file. options: those of `cfx.bridge.bridge`."""
-    about = {"framework": framework, "input_shape": list(input_shape), **options}
+def store(path: Path, framework: str, content: bytes, dataset: Dataset, loaded: Bridge | None, **options: Any) -> None:
+    """Write an archive with the content of a model file.
+
+    loaded: the classifier, if it has been loaded, so that its outputs and whether it has a gradient are known later.
+    options: those of `cfx.bridge.bridge`.
+    """
+    if loaded is not None:
+        options |= {"outputs": loaded.outputs}
+    has_gradient = loaded is None or hasattr(loaded, "logits_and_gradient")
+    about = {"framework": framework, "input_shape": dataset.input_shape, "has_gradient": has_gradient, **options}
     with zipfile.ZipFile(path, "w") as archive:
         # a ZipInfo has a fixed date, so that the file is deterministic
         archive.writestr(zipfile.ZipInfo(_OPTIONS), json.dumps(about))
         archive.writestr(zipfile.ZipInfo(_FILE), content)
 
 
-def framework(path: Path) -> str | None:
-    """The framework of an archive that `store` wrote; None for any other file."""
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read(_OPTIONS))["framework"] if _OPTIONS in archive.namelist() else None
+def about(path: Path) -> dict[str, Any]:
+    """What `store` wrote about a classifier, such as its `framework`; any other file only has a gradient."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if _OPTIONS in archive.namelist():
+                return json.loads(archive.read(_OPTIONS))
+    return {"has_gradient": True}
 
 
 def load(
@@ -53,13 +62,14 @@ def load(
 
     The other arguments are those of `cfx.models.load` and `cfx.frameworks.load`. Raises InputError as they do.
     """
-    if framework(path) is None:
+    options = about(path) if path.is_file() else {}
+    if "framework" not in options:
         return models.load(path, dataset, safe_mode=safe_mode, module_sha256=module_sha256, where=where)
     with zipfile.ZipFile(path) as archive:
-        options, content = json.loads(archive.read(_OPTIONS)), archive.read(_FILE)
+        content = archive.read(_FILE)
     module = models.own_module(path, module_sha256) if module_sha256 else None
     file = ModelFile(content, where or str(path), module, safe_mode, trusted)
-    name, shape = options.pop("framework"), options.pop("input_shape")
+    name, shape, _ = (options.pop(key) for key in ("framework", "input_shape", "has_gradient"))
     x = np.zeros((2, *shape), np.float32) if dataset is None else dataset.x_test[:16]
     bridge = frameworks.from_file(name, file, x, **options)
     if dataset is not None and bridge.classes != dataset.classes:

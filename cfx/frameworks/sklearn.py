@@ -17,6 +17,8 @@ from cfx.errors import InputError
 from cfx.frameworks.files import ModelFile, imported
 from cfx.outputs import as_probabilities
 
+# The most features of a model whose gradient is looked for, because an affine step is tested at each unit vector.
+_MOST_FEATURES = 4096
 # An affine layer: weights (inputs, units) and biases (units,).
 Layer = tuple[np.ndarray, np.ndarray]
 # The hidden activations of MLPClassifier and their derivatives, by the value of the activation.
@@ -87,7 +89,9 @@ def passes(model: Any) -> Passes:
 
 def _layers(model: Any) -> tuple[list[Layer], str] | None:
     """The layers of a classifier to its logits, and the activation between them; None if it has no such form."""
-    last, features = model, model.n_features_in_
+    last, features = model, getattr(model, "n_features_in_", _MOST_FEATURES + 1)
+    if features > _MOST_FEATURES:
+        return None
     before: Layer | None = (np.eye(features), np.zeros(features))
     if hasattr(model, "steps"):
         last = model[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 import zipfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -83,4 +84,9 @@ def imported_torch() -> Any:
     if "tensorflow" in sys.modules:
         # Triton compiles for GPUs and is not needed here. Its import after TensorFlow's ends the process.
         sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
-    return imported("torch")
+    torch = imported("torch")
+    with warnings.catch_warnings():
+        # on a machine without a GPU, PyTorch warns when it looks for one the first time, if TensorFlow did before
+        warnings.simplefilter("ignore")
+        torch.cuda.is_available()
+    return torch

@@ -41,7 +41,7 @@ def inputs(search: Mapping[str, Any], instances: tuple[int, ...], trained: Train
         "model": models.sha256(trained.model),
         "judges": judges(trained),
         **({"guides": guides(trained)} if searches.method(search).guide_quantile else {}),
-        "code": code_sha256(search["method"], stored.framework(trained.model)),
+        "code": code_sha256(search["method"], stored.about(trained.model).get("framework")),
     }
 
 

@@ -28,6 +28,8 @@ from pipelines.terminal import console, import_tensorflow, progress, user_errors
 if TYPE_CHECKING:
     import keras
 
+    from cfx.bridge import Bridge
+
 
 def make(params: Upstream, trained: Trained) -> None:
     """Train or load the classifier, evaluate it, and save the results.
@@ -78,19 +80,18 @@ def load_user_model(params: Upstream, section: ModelFile, dataset: Dataset, path
         if module is not None:
             models.embed(path, module)
 
-    def store(**detected: str) -> None:
-        options = section.model_dump(include={"bounds", "channels_first", "outputs"}) | detected
-        stored.store(path, section.name, source.read_bytes(), dataset.input_shape, **options)
+    def store(loaded: Bridge | None) -> None:
+        options = section.model_dump(include={"bounds", "channels_first", "outputs"})
+        stored.store(path, section.name, source.read_bytes(), dataset, loaded, **options)
 
     if isinstance(section, KerasFile):
         shutil.copyfile(source, path)
     else:
-        store()
+        store(None)
     embed()
     model = stored.load(path, dataset, **params.trust, where=str(source))
     if not isinstance(section, KerasFile):
-        # later, its outputs are known without instances
-        store(outputs=model.outputs)
+        store(model)
         embed()
     elif section.bounds != FEATURE_RANGE:
         model = models.rescaled(model, section.bounds, dataset)
