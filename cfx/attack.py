@@ -59,7 +59,7 @@ class Attack(ArrayMethod):
 
     def search(self, problem: Problem) -> np.ndarray:
         """The attacked inputs; the instance itself where the attack fails."""
-        import torch  # type: ignore[import-not-found]
+        import torch
 
         torch.manual_seed(problem.seed)
         low, width = _unit(problem)

@@ -10,33 +10,30 @@ import re
 import weakref
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from cfx import host
 from cfx.errors import InputError
+from cfx.outputs import TINY, Outputs, are_logits, as_probabilities
 
-Outputs = Literal["auto", "probabilities", "logits"]
-
-# The minimum of a probability, so that its logarithm is finite.
-_TINY = 1e-30
 # A Keras model gets rows in multiples of this. With fewer, matrix products use other kernels, and an exponential is
 # rounded differently at the end of an array that does not fill a register, so a row would depend on its batch.
 _ROWS = 16
-# The maximum size of an input of a predict_fn for numerical gradients (64 MiB).
-_NUMBERS_AT_ONCE = 2**24
 
 
 class Classifier:
-    """A Keras model or a `predict_fn` as differentiable logits (n, classes); their softmax is its probabilities."""
+    """Any model as differentiable logits (n, classes); their softmax is its probabilities."""
 
     def __init__(self, model: Callable[..., Any], x: np.ndarray, outputs: Outputs = "auto", eps: float = 1e-3) -> None:
         """Determine whether the model returns logits or probabilities.
 
         Args:
-            model: a Keras classifier, or a function from a float32 array (n, *shape) to an array (n, classes), or to
+            model: a Keras classifier; or an object with `probabilities` and `logits_and_gradient`, as in
+                `find_counterfactuals`; or a function from a float32 array (n, *shape) to an array (n, classes), or to
                 (n,) or (n, 1) for the second of two classes. It is referenced weakly.
             x: float32 (n, *shape), n >= 1, instances to test the outputs with.
             outputs: "probabilities", "logits" or "auto". With "auto", the outputs of a softmax or of one sigmoid unit,
@@ -47,26 +44,33 @@ class Classifier:
             InputError: the model does not accept x or does not run inside a graph, or its outputs are not finite, not
                 of shape (n, classes), of a single class, of several sigmoid units, or ambiguous.
         """
-        if outputs not in get_args(Outputs):
-            raise InputError(f"outputs must be one of {', '.join(get_args(Outputs))}, got {outputs!r}")
         if not eps > 0:
             raise InputError(f"eps must be > 0, got {eps}: give a small step in units of x")
         self._model = weakref.ref(model)
         self._is_keras = isinstance(model, keras.Model)
+        self._is_array_model = not self._is_keras and host.is_array_model(model)
+        self._passes_of_arrays = host.Passes(self._model)
         self._eps = eps
         self._shape = x.shape[1:]
         _check_batch(model, x)
         raw = self._finite_outputs(x)
         last = self._last_operation(x) if self._is_keras else "unknown"
         self._is_binary = raw.shape[1] == 1
-        self._gives_logits = _are_logits(raw, last) if outputs == "auto" else outputs == "logits"
+        if self._is_array_model and self._is_binary:
+            raise InputError(
+                "the model's `probabilities` must be (n, classes), got (n, 1): give a column for each class"
+            )
+        self._gives_logits = not self._is_array_model and are_logits(raw, outputs, last)
         self.outputs: Outputs = "logits" if self._gives_logits else "probabilities"
         self.classes = 2 if self._is_binary else raw.shape[1]
 
     def logits(self, x: tf.Tensor) -> tf.Tensor:
         """Logits (n, classes) of x (n, *shape), float32, inside a graph, differentiable by x."""
+        if self._is_array_model:
+            host.check_gradient(self._model())
+            return host.logits(x, self.classes, self._passes_of_arrays.forward, self._passes_of_arrays.pull_back)
         if not self._is_keras:
-            return self._numerical_logits(x)
+            return host.logits(x, self.classes, self._log_probabilities, self._central_differences)
         outputs = self._call(x)
         last = _origin(outputs).op
         if self._gives_logits:
@@ -74,10 +78,10 @@ class Classifier:
         elif last.type == ("Sigmoid" if self._is_binary else "Softmax"):
             logits = tf.cast(last.inputs[0], tf.float32)
         elif self._is_binary:
-            odds = tf.maximum(tf.cast(outputs, tf.float32), _TINY) / tf.maximum(1 - tf.cast(outputs, tf.float32), _TINY)
+            odds = tf.maximum(tf.cast(outputs, tf.float32), TINY) / tf.maximum(1 - tf.cast(outputs, tf.float32), TINY)
             logits = tf.math.log(odds)
         else:
-            logits = tf.math.log(tf.maximum(tf.cast(outputs, tf.float32), _TINY))
+            logits = tf.math.log(tf.maximum(tf.cast(outputs, tf.float32), TINY))
         return tf.concat([tf.zeros_like(logits), logits], axis=1) if self._is_binary else logits
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
@@ -85,7 +89,7 @@ class Classifier:
 
         Raises InputError if the model returns a number that is not finite.
         """
-        return self._as_probabilities(self._finite_outputs(x))
+        return as_probabilities(self._finite_outputs(x), self._gives_logits)
 
     def batched_probabilities(self, x: np.ndarray, batch_size: int) -> np.ndarray:
         """Probabilities of any number of rows, computed in batches."""
@@ -105,13 +109,22 @@ class Classifier:
         """
         if np.shape(weights) != (len(x), self.classes):
             raise InputError(f"weights have shape {np.shape(weights)}, expected ({len(x)}, {self.classes})")
+        weights = np.asarray(weights, np.float32)
         parts = [(np.zeros((0, self.classes), np.float32), np.zeros((0, *x.shape[1:]), np.float32))]
         for at in range(0, len(x), batch_size):
             rows = slice(at, at + batch_size)
-            logits, gradient = self._passes(tf.constant(x[rows], tf.float32), tf.constant(weights[rows], tf.float32))
-            parts.append((logits.numpy(), gradient.numpy()))
+            parts.append(self._both_passes(x[rows], weights[rows]))
         logits, gradient = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(gradient)
+
+    def _both_passes(self, x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self._is_array_model:
+            model: Any = self._model()
+            host.check_gradient(model)
+            logits, gradient = model.logits_and_gradient(x, weights)
+            return np.asarray(logits, np.float32), np.asarray(gradient, np.float32)
+        logits, gradient = self._passes(tf.constant(x, tf.float32), tf.constant(weights))
+        return logits.numpy(), gradient.numpy()
 
     @cached_property
     def _passes(self) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
@@ -128,6 +141,8 @@ class Classifier:
 
     def _call(self, x: Any) -> Any:
         model: Any = self._model()
+        if self._is_array_model:
+            return model.probabilities(x)
         return model(x, training=False) if self._is_keras else model(x)
 
     def _outputs(self, x: np.ndarray) -> np.ndarray:
@@ -151,13 +166,6 @@ class Classifier:
             raise InputError(f"the model gives {outputs[row].tolist()} for an instance: check its weights")
         return outputs
 
-    def _as_probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        if self._gives_logits:
-            logits = np.concatenate([np.zeros_like(outputs), outputs], axis=1) if self._is_binary else outputs
-            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-            return odds / odds.sum(axis=1, keepdims=True)
-        return np.concatenate([1 - outputs, outputs], axis=1) if self._is_binary else outputs
-
     def _last_operation(self, x: np.ndarray) -> str:
         spec = tf.TensorSpec([None, *x.shape[1:]], tf.float32)
         try:
@@ -166,35 +174,11 @@ class Classifier:
             raise InputError(f"the model does not run inside a TensorFlow graph: {_one_line(error)}") from error
         return _origin(graph.outputs[0]).op.type
 
-    def _numerical_logits(self, x: tf.Tensor) -> tf.Tensor:
-        @tf.custom_gradient
-        def logits(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-            def gradient(upstream: tf.Tensor) -> tf.Tensor:
-                return tf.ensure_shape(tf.numpy_function(self._pull_back, [x, upstream], tf.float32), x.shape)
-
-            value = tf.numpy_function(self._log_probabilities, [x], tf.float32)
-            return tf.ensure_shape(value, [None, self.classes]), gradient
-
-        return logits(x)
-
     def _log_probabilities(self, x: np.ndarray) -> np.ndarray:
-        return np.log(np.maximum(self._as_probabilities(self._outputs(x)), _TINY))
+        return np.log(np.maximum(as_probabilities(self._outputs(x), self._gives_logits), TINY))
 
-    def _pull_back(self, x: np.ndarray, upstream: np.ndarray) -> np.ndarray:
-        """The gradient (n, *shape) of sum(upstream * logits) with respect to x, by central differences."""
-        flat = x.reshape(len(x), -1)
-        gradient = np.empty(flat.size, np.float32)
-        at_once = max(1, _NUMBERS_AT_ONCE // (2 * flat.shape[1]))
-        for start in range(0, flat.size, at_once):
-            row, feature = np.divmod(np.arange(start, min(start + at_once, flat.size)), flat.shape[1])
-            moved = (np.arange(len(row)), feature)
-            above, below = flat[row], flat[row]
-            above[moved] += self._eps
-            below[moved] -= self._eps
-            both = self._log_probabilities(np.concatenate([above, below]).reshape(-1, *x.shape[1:]))
-            rise = np.sum(upstream[row] * (both[: len(row)] - both[len(row) :]), axis=1)
-            gradient[start : start + len(row)] = rise / (above[moved] - below[moved])
-        return gradient.reshape(x.shape)
+    def _central_differences(self, x: np.ndarray, upstream: np.ndarray) -> np.ndarray:
+        return host.central_differences(self._log_probabilities, x, upstream, self._eps)
 
 
 def _check_batch(model: Callable[..., Any], x: np.ndarray) -> None:
@@ -244,24 +228,3 @@ def _origin(output: tf.Tensor) -> tf.Tensor:
     while output.op.type in ("Identity", "Cast"):
         output = output.op.inputs[0]
     return output
-
-
-def _are_logits(raw: np.ndarray, last_operation: str) -> bool:
-    """Whether outputs (n, k) are logits, from the last operation and from their values; raises if it is ambiguous."""
-    is_binary = raw.shape[1] == 1
-    in_range = bool(np.all((raw >= 0) & (raw <= 1)))
-    is_linear = last_operation in ("BiasAdd", "MatMul")
-    may_be_probabilities = in_range and (is_binary or np.allclose(raw.sum(axis=1), 1, atol=1e-3))
-    if last_operation == ("Sigmoid" if is_binary else "Softmax"):
-        return False
-    if last_operation == "Sigmoid":
-        # for any instances
-        raise InputError(f"{raw.shape[1]} sigmoid outputs need not sum to 1; end the model in a softmax")
-    if is_binary and is_linear:
-        return True
-    if may_be_probabilities and (is_binary or is_linear):
-        raise InputError(
-            "the model's outputs may be probabilities or logits: end it in a softmax or one sigmoid unit, or in Python "
-            'say which with outputs="probabilities"'
-        )
-    return not may_be_probabilities

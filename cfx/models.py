@@ -85,7 +85,10 @@ def load(
         raise InputError(f"{where}: no such model file; give a .keras file")
     if not zipfile.is_zipfile(path):
         raise InputError(f"{where}: is not a .keras file, or is incomplete; save it with model.save('model.keras')")
-    own = _own_classes(path, module_sha256) if module_sha256 else {}
+    own = {}
+    if module_sha256:
+        module = own_module(path, module_sha256)
+        own = {n: made for n, made in vars(module).items() if getattr(made, "__module__", None) == module.__name__}
     try:
         model = keras.saving.load_model(path, own, compile=False, safe_mode=safe_mode)
     # keras raises TypeError, ValueError, KeyError, OSError, ... for an invalid file, and a custom class any exception
@@ -107,14 +110,14 @@ def load(
 
 
 def embed(path: Path, module: bytes) -> None:
-    """Add the source of a Python module with custom classes to a .keras file."""
+    """Add the source of a Python module, for example with custom classes, to a .keras file or to a `cfx.stored` one."""
     with zipfile.ZipFile(path, "a") as archive:
         # a ZipInfo has a fixed date, so that the file is deterministic
         archive.writestr(zipfile.ZipInfo(MODULE), module)
 
 
-def _own_classes(path: Path, sha256: str) -> dict[str, object]:
-    """The classes and functions that the module in a .keras file defines, by name; runs it."""
+def own_module(path: Path, sha256: str) -> types.ModuleType:
+    """The module that `embed` added to a file, for example with the classes of a model; runs it."""
     try:
         with zipfile.ZipFile(path) as archive:
             source = archive.read(MODULE)
@@ -132,7 +135,7 @@ def _own_classes(path: Path, sha256: str) -> dict[str, object]:
         raise InputError(
             f"the module with the model's classes {how} ({reason}); give a file that can be imported alone"
         ) from error
-    return {name: made for name, made in vars(module).items() if getattr(made, "__module__", None) == module.__name__}
+    return module
 
 
 def rescaled(model: keras.Model, bounds: tuple[float, float], dataset: Dataset) -> keras.Model:

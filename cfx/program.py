@@ -17,9 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from cfx import evaluation
-from cfx.classifier import Classifier, Outputs, in_bfloat16
+from cfx.classifier import Classifier, in_bfloat16
 from cfx.evaluation import Met
 from cfx.method import StepMethod
+from cfx.outputs import Outputs
 from cfx.point import Best, Row, Starts
 from cfx.scaling import ScaledClassifier
 
@@ -125,7 +126,7 @@ def _kept(model: Callable[..., Any], key: tuple[Any, ...], make: Callable[[], T]
 
 def _architecture(layer: Any) -> list[tuple[weakref.ref[Any], str | None]]:
     """The layers of a Keras model and their configurations, without the weights."""
-    if layers := getattr(layer, "layers", None):
+    if isinstance(layer, keras.Layer) and (layers := getattr(layer, "layers", None)):
         return [part for inner in layers for part in _architecture(inner)]
     try:
         # as text, because a configuration may contain arrays, which cannot be compared with ==

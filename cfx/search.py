@@ -13,10 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from cfx import array_search, diversity, program, repair, rows, step_search
-from cfx.classifier import Classifier, Outputs
+from cfx.classifier import Classifier
 from cfx.constraints import Constraints
 from cfx.guides import Guides
 from cfx.method import Method, StepMethod
+from cfx.outputs import Outputs
 from cfx.problem import Problem
 from cfx.region import Region
 from cfx.result import Result, distances
@@ -28,7 +29,7 @@ _LIMITS = {"CPU": (256, 2**20), "GPU": (1024, 2**22)}
 
 
 def find_counterfactuals(
-    model: Callable[..., Any],
+    model: Any,
     x: np.ndarray,
     method: Method,
     *,
@@ -51,8 +52,11 @@ def find_counterfactuals(
     position in the batch (true for convolutions, dense layers and relu, but not always for exponentials).
 
     Args:
-        model: a Keras classifier that returns probabilities or logits (n, classes), or one unit for two classes, or a
-            function of float32 arrays (n, *shape) with such results, whose gradients are computed numerically.
+        model: a Keras classifier that returns probabilities or logits (n, classes), or one unit for two classes; or an
+            object with two methods on float32 arrays, `probabilities(x)` -> (n, classes) and
+            `logits_and_gradient(x, weights)` -> the logits (n, classes) and the gradient (n, *shape) of each row's
+            weighted sum of logits, such as one of `cfx.frameworks`; or a function of such arrays with such results,
+            whose gradients are computed numerically.
         x: (n, *shape), the instances, inside the method's feature range.
         method: `PrimalDual`, `Wachter`, `NearestNeighbour` or any other `Method`, with its hyperparameters.
         instances: (n,) indices of the instances, for the column `instance`; by default 0 to n - 1.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cfx
-from cfx import models
+from cfx import models, stored
 from pipelines.cells import provenance, source
 from pipelines.cells.paths import Trained
 from pipelines.config import searches
@@ -44,7 +44,7 @@ def inputs(
         "model": models.sha256(trained.model),
         "judges": judges(trained),
         **({"guides": guides(trained)} if searches.method(search).guide_quantile else {}),
-        "code": code_sha256(search["method"]),
+        "code": code_sha256(search["method"], stored.about(trained.model).get("framework")),
     }
 
 
@@ -65,8 +65,13 @@ def sha256(inputs: Mapping[str, Any]) -> str:
 
 
 @cache
-def code_sha256(method: str) -> str:
-    """The digest of the source that computes the cells of a method, without comments, docstrings and a user's file."""
+def code_sha256(method: str, framework: str | None = None) -> str:
+    """The digest of the source that computes the cells of a method, without comments, docstrings and a user's file.
+
+    framework: that of the classifier, unless it is a Keras model.
+    """
     roots = (*_ENGINE, *(_OWN if method == searches.OWN else (_CFX / "methods" / f"{method}.py",)))
+    if framework:
+        roots += (_CFX / "frameworks" / f"{framework}.py",)
     modules = sorted({module for root in roots for module in source.modules(root)})
     return hashlib.sha256("\n".join(map(provenance.syntax, modules)).encode()).hexdigest()

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cfx import data
+from cfx import data, stored
+from cfx.bridge import NO_GRADIENT
 from cfx.errors import InputError
 from cfx.files import replacing
-from cfx.method import Method
+from cfx.method import Method, StepMethod
 from pipelines.cells import identity, paths, variants
 from pipelines.cells.paths import Trained, class_name
 from pipelines.config import rules, schema, searches
@@ -104,7 +105,8 @@ def read(path: Path) -> Plan:
     cells = []
     for cell in content["cells"]:
         trained = Trained(**{name: Path(folder) for name, folder in cell["trained"].items()})
-        cells.append(Cell(**cell | {"instances": tuple(cell["instances"]), "trained": trained}))
+        trust = {name: tuple(value) if isinstance(value, list) else value for name, value in cell["trust"].items()}
+        cells.append(Cell(**cell | {"instances": tuple(cell["instances"]), "trained": trained, "trust": trust}))
     return Plan(schema.check(content["params"]), cells)
 
 
@@ -124,6 +126,8 @@ def make_cells(params: Params) -> list[Cell]:
         instances, constraints = checked(params, trained)
         for swept, section in params.points():
             search = searches.canonical(section)
+            if isinstance(searches.method(section), StepMethod) and not stored.about(trained.model)["has_gradient"]:
+                raise InputError(f"search={searches.name(section)}: {NO_GRADIENT}")
             cell_id = identity.sha256(identity.inputs(search, instances, constraints, trained))
             # a hyperparameter may have the name of an axis upstream, such as `seed`
             named = {f"search.{axis}" if axis in upstream else axis: value for axis, value in swept.items()}

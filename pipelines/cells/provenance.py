@@ -24,6 +24,8 @@ from pipelines.cells import source
 from pipelines.config import is_clone
 
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "hydra-core", "dvc", "mlflow")
+# The frameworks of classifiers, if they are installed.
+FRAMEWORKS = ("torch", "jax", "onnx2pytorch", "skops")
 DISTRIBUTION = "counterfactual-instances"
 # The files in the clone, except those that a run writes.
 _SOURCES = ("--", ".", ":!params.yaml", ":!dvc.lock")
@@ -43,6 +45,9 @@ _DIGESTS = ("data", "model", "judges", "guides", "code")
 def versions() -> dict[str, str]:
     """The versions of Python, of the main packages and, if the code is not a clone's, of this package."""
     found = {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+    for package in FRAMEWORKS:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
     if not is_clone() or commit() is None:
         with suppress(PackageNotFoundError):
             found[DISTRIBUTION] = version(DISTRIBUTION)

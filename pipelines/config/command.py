@@ -17,6 +17,7 @@ import yaml
 
 from pipelines.config import CONF, invocation, searches
 from pipelines.config.schema import FILES, GROUP_NAMES, UPSTREAM
+from pipelines.config.sections import MODEL_FILES
 
 
 def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | None:
@@ -64,7 +65,7 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
         changed |= common
     if len(set(groups["search"])) < len(sections):
         return None
-    if groups["model"] == ["keras"]:
+    if groups["model"] and MODEL_FILES.issuperset(groups["model"]):
         # training options are rejected for a trained model
         changed = {key: value for key, value in changed.items() if not key.startswith("training.")}
     given = {FILES[name]: path for name, path in variants[0]["paths"].items() if path}

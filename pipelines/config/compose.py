@@ -26,7 +26,7 @@ from pydantic import Field
 from cfx.errors import InputError
 from pipelines.config import CONF, axes, invocation, own_conf, parameters, schema
 from pipelines.config.schema import GROUP_NAMES, Params
-from pipelines.config.sections import Float, Int, Section
+from pipelines.config.sections import MODEL_FILES, Float, Int, Section
 
 # The sections of the configuration that do not change the results.
 OPERATIONAL = ("tracking", "launch", "hydra")
@@ -165,8 +165,9 @@ def _check_groups(overrides: list[Override]) -> None:
 def _check_unused(overrides: list[Override], params: Params) -> None:
     """Raise InputError for an option of the training or of the guides if there are none to train."""
     reasons = {}
-    if {one.model.name for one in (params, *params.variants)} == {"keras"}:
-        reasons["training"] = "model=keras is already trained; remove it, or use model=cnn"
+    models = [one.model.name for one in (params, *params.variants)]
+    if MODEL_FILES.issuperset(models):
+        reasons["training"] = f"model={models[0]} is already trained; remove it, or use model=cnn"
     if params.guides is None:
         reasons["guides"] = "no method of the sweep uses guides; remove it"
     for override in overrides:

@@ -59,7 +59,7 @@ class Upstream(Section):
     @property
     def trust(self) -> dict[str, Any]:
         """The arguments of `cfx.models.load` that permit a model file to run code."""
-        return self.model.model_dump(include={"safe_mode", "module_sha256"})
+        return self.model.model_dump(include={"safe_mode", "module_sha256", "trusted"})
 
 
 class Variant(Upstream):

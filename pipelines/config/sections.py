@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, mode
 
 from cfx.data import Kind as ColumnKind
 from cfx.guides import Kind
+from cfx.outputs import Outputs
 from cfx.tables import Schema
 
 # Numbers; without Strict, pydantic accepts true and false.
@@ -116,17 +117,59 @@ class Resnet(Section):
     kernel_size: Size
 
 
-class KerasFile(Section):
-    """The user's trained .keras file."""
+class ModelFile(Section):
+    """The user's trained classifier, loaded from a file."""
 
-    name: Literal["keras"]
+    name: str
     bounds: tuple[Float, Float]
-    safe_mode: bool
-    module_sha256: str | None
     sha256: str | None
 
 
-Model = Annotated[Cnn | Mlp | Resnet | Robust | KerasFile, Field(discriminator="name")]
+class KerasFile(ModelFile):
+    """A .keras file."""
+
+    name: Literal["keras"]
+    safe_mode: bool
+    module_sha256: str | None
+
+
+class OnnxFile(ModelFile):
+    """An .onnx file."""
+
+    name: Literal["onnx"]
+    channels_first: bool
+    outputs: Outputs
+
+
+class TorchFile(ModelFile):
+    """A file of TorchScript or torch.export, or weights with a module."""
+
+    name: Literal["torch"]
+    channels_first: bool
+    outputs: Outputs
+    safe_mode: bool
+    module_sha256: str | None
+
+
+class JaxFile(ModelFile):
+    """Weights in an .npz file, with a module."""
+
+    name: Literal["jax"]
+    module_sha256: str | None
+
+
+class SklearnFile(ModelFile):
+    """A .skops file."""
+
+    name: Literal["sklearn"]
+    trusted: tuple[str, ...]
+
+
+Model = Annotated[
+    Cnn | Mlp | Resnet | Robust | KerasFile | TorchFile | JaxFile | OnnxFile | SklearnFile, Field(discriminator="name")
+]
+# The options of `model` that are a file.
+MODEL_FILES = {"keras", "torch", "jax", "onnx", "sklearn"}
 
 
 class Paths(Section):

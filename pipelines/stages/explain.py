@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cfx import changes, data, figures, guide_training, metrics, models
+from cfx import changes, data, figures, guide_training, metrics, models, stored
 from cfx.errors import InputError
 from cfx.files import replacing
 from cfx.method import ArrayMethod
@@ -38,8 +38,6 @@ from pipelines.progress import show_progress
 from pipelines.terminal import import_tensorflow, user_errors
 
 if TYPE_CHECKING:
-    import keras
-
     from cfx.guides import Guides
 
 # The number of instances per cell whose evolution over lambda is kept.
@@ -216,9 +214,9 @@ def summary(cell: Cell, result: Result) -> str:
 
 # The models are loaded once per process, so that all cells share one compiled search; a new digest reloads them.
 @lru_cache(maxsize=1)
-def _model_and_test_split(trained: Trained, sha256: str, **trust: Any) -> tuple[keras.Model, np.ndarray]:
+def _model_and_test_split(trained: Trained, sha256: str, **trust: Any) -> tuple[Any, np.ndarray]:
     import_tensorflow()
-    return models.load(trained.model, **trust), data.read_npz(trained.data, ("x_test",))["x_test"]
+    return stored.load(trained.model, **trust), data.read_npz(trained.data, ("x_test",))["x_test"]
 
 
 def _training_split(trained: Trained) -> tuple[np.ndarray, np.ndarray]:

@@ -10,23 +10,25 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from cfx import architectures, models
+from cfx import architectures, models, stored
 from cfx.data import FEATURE_RANGE, Dataset
 from cfx.files import replacing
 from pipelines.cells import paths
 from pipelines.cells.paths import Trained
 from pipelines.config import schema
 from pipelines.config.schema import Upstream
-from pipelines.config.sections import KerasFile
+from pipelines.config.sections import KerasFile, ModelFile
 from pipelines.terminal import console, import_tensorflow, option_names, progress, user_errors
 
 if TYPE_CHECKING:
     import keras
+
+    from cfx.bridge import Bridge
 
 # The options for the arguments and functions that the errors of `cfx` name.
 OPTIONS = {
@@ -49,7 +51,7 @@ def make(params: Upstream, trained: Trained) -> None:
     dataset = Dataset.load(trained.data)
     import_tensorflow()
     with replacing(trained.model) as temporary:
-        if isinstance(params.model, KerasFile):
+        if isinstance(params.model, ModelFile):
             model = load_user_model(params, params.model, dataset, temporary)
             history = pd.DataFrame(columns=["epoch", "loss", "accuracy", "test_loss", "test_accuracy"])
         else:
@@ -71,29 +73,39 @@ def make(params: Upstream, trained: Trained) -> None:
         pd.DataFrame(confusion).to_csv(temporary, index=False)
     console.print(f"train: {params.model.name}, test accuracy {measured['test_accuracy']:.4f}")
     baseline = np.bincount(dataset.y_test).max() / len(dataset.y_test)
-    if isinstance(params.model, KerasFile) and measured["test_accuracy"] <= baseline:
+    if isinstance(params.model, ModelFile) and measured["test_accuracy"] <= baseline:
         console.print(
             "train: the model is not more accurate than always predicting the most frequent class; "
             "check that model.bounds is the range of the inputs that it was trained on"
         )
 
 
-def load_user_model(params: Upstream, section: KerasFile, dataset: Dataset, path: Path) -> keras.Model:
-    """Load the user's classifier, adapt it to inputs in [-0.5, 0.5], and save it with its custom classes.
+def load_user_model(params: Upstream, section: ModelFile, dataset: Dataset, path: Path) -> Any:
+    """Load the user's classifier, adapt it to inputs in [-0.5, 0.5], and save it with its module.
 
     Raises InputError if the file cannot be loaded or does not fit the data.
     """
     source, _ = schema.user_file(params, "model")
-    module = schema.user_file(params, "module")[0].read_bytes() if section.module_sha256 else None
+    module = schema.user_file(params, "module")[0].read_bytes() if params.trust.get("module_sha256") else None
 
     def embed() -> None:
         if module is not None:
             models.embed(path, module)
 
-    shutil.copyfile(source, path)
+    def store(loaded: Bridge | None) -> None:
+        options = section.model_dump(include={"bounds", "channels_first", "outputs"})
+        stored.store(path, section.name, source.read_bytes(), dataset, loaded, **options)
+
+    if isinstance(section, KerasFile):
+        shutil.copyfile(source, path)
+    else:
+        store(None)
     embed()
-    model = models.load(path, dataset, **params.trust, where=str(source))
-    if section.bounds != FEATURE_RANGE:
+    model = stored.load(path, dataset, **params.trust, where=str(source))
+    if not isinstance(section, KerasFile):
+        store(model)
+        embed()
+    elif section.bounds != FEATURE_RANGE:
         model = models.rescaled(model, section.bounds, dataset)
         model.save(path)
         embed()
@@ -117,7 +129,7 @@ def train(params: Upstream, dataset: Dataset, seed: int, what: str) -> tuple[ker
 def train_replicas(params: Upstream, dataset: Dataset, folder: Path) -> list[float]:
     """Train and save the classifiers of the next seeds; returns their test accuracies."""
     count = params.training.replicas
-    if count and isinstance(params.model, KerasFile):
+    if count and isinstance(params.model, ModelFile):
         console.print("train: no replicas of a model that is not trained here; seed_stability will be empty")
         count = 0
     accuracies = []
@@ -130,7 +142,7 @@ def train_replicas(params: Upstream, dataset: Dataset, folder: Path) -> list[flo
     return accuracies
 
 
-def predict(model: keras.Model, dataset: Dataset) -> np.ndarray:
+def predict(model: Any, dataset: Dataset) -> np.ndarray:
     """The probabilities (n, classes) of the test split; the model may return probabilities or logits."""
     from cfx.classifier import Classifier
 

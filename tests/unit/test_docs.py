@@ -73,7 +73,8 @@ def files(tmp_path_factory):
         patch.chdir(folder)
         for code in data:
             exec(code, {"np": np})
-    (folder / "mine.keras").touch()
+    for file in ("mine.keras", "mine.pt", "network.py", "mine.skops"):
+        (folder / file).touch()
     (folder / "peers").symlink_to(ROOT / "peers")
     for environment in ("alibi", "torch"):
         # an interpreter that can read the files; their libraries are imported by a search only

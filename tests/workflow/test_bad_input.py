@@ -1,10 +1,14 @@
 """Each mistake gives one line, exit code 2, and leaves everything as it was."""
 
+import pickle
 import socket
+from importlib.util import find_spec
 
 import keras
 import numpy as np
 import pytest
+import skops.io
+from sklearn.ensemble import RandomForestClassifier
 
 from tests.workflow.conftest import SWEEP, assert_refused
 
@@ -87,6 +91,29 @@ def test_a_model_file_that_does_not_load_or_fit(repository, tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
     model.save(tmp_path / "small.keras")
     assert_refused(repository, "takes inputs of shape", "model=keras", f"model.path={tmp_path / 'small.keras'}")
+
+
+def test_a_model_file_of_another_framework(repository, tmp_path):
+    """A file that is not what `model` says, one with types to trust, and one whose classifier has no gradient."""
+    path = tmp_path / "forest.skops"
+    rng = np.random.default_rng(0)
+    forest = RandomForestClassifier(3, random_state=0).fit(rng.uniform(-0.5, 0.5, (40, 784)), np.arange(40) % 10)
+    path.write_bytes(pickle.dumps(forest))
+    chosen = ("model=sklearn", f"model.path={path}", "judges.steps=20")
+    assert_refused(repository, "cannot be loaded as a model of scikit-learn", *chosen)
+    skops.io.dump(forest, path)
+    assert_refused(repository, "model.trusted=[sklearn.tree._tree.Tree] permits them", *chosen)
+    assert_refused(
+        repository, "search=wachter: the model has no gradient", *chosen, "model.trusted=[sklearn.tree._tree.Tree]"
+    )
+
+
+@pytest.mark.skipif(find_spec("jax") is not None, reason="JAX is installed")
+def test_a_framework_that_is_not_installed(repository, tmp_path):
+    np.savez(tmp_path / "mine.npz", weights=np.zeros(3))
+    (tmp_path / "mine.py").write_text("def logits(weights, x): ...")
+    chosen = ("model=jax", f"model.path={tmp_path / 'mine.npz'}", f"model.module={tmp_path / 'mine.py'}")
+    assert_refused(repository, "the package jax is not installed; run `pip install jax`", *chosen)
 
 
 def test_own_data_and_models_that_do_not_go_together(repository, tmp_path):

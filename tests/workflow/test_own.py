@@ -7,7 +7,9 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import skops.io
 from keras import layers
+from sklearn.linear_model import LogisticRegression
 
 from cfx.result import Result
 from tests.workflow.conftest import fresh
@@ -138,6 +140,24 @@ def test_one_sigmoid_for_two_classes_of_floats_and_code_that_is_trusted(reposito
     assert accuracy(repository) > 0.95 and table["found"].all()
     assert (table["original_class"].tolist(), table["cf_class"].tolist()) == ([0, 1], [1, 0])
     assert "0 → 1, p=" in (repository.path / "artifacts/report/index.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_classifier_of_scikit_learn_is_explained_with_its_own_gradients(repository, tmp_path):
+    data = written(tmp_path / "mine.npz", 3)
+    x, y = images(3, 120, 0)
+    linear = LogisticRegression().fit(x.reshape(120, -1) / 255, y)
+    skops.io.dump(linear, repository.path / "mine.skops")
+    chosen = ("data=npz", f"data.path={data}", "model=sklearn", "model.path=mine.skops", "model.bounds=[0,1]", *SMALL)
+    done = repository.run("pipelines.run", *chosen, "instances.classes=all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert accuracy(repository) > 0.95 and repository.table()["found"].all()
+    (cell,) = repository.table()["cell"].unique()
+    result = Result.load(repository.path / "artifacts/counterfactuals" / f"{cell}.npz")
+    probabilities = linear.predict_proba(result.x.reshape(3, -1).astype(float) + 0.5)
+    np.testing.assert_allclose(probabilities.max(axis=1), result.probability, atol=1e-5)
+    again = repository.run("pipelines.run", *chosen, "instances.classes=all")
+    assert again.returncode == 0 and "1 cell, 0 to compute" in again.stdout
 
 
 @pytest.mark.slow
