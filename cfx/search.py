@@ -6,7 +6,7 @@ A method has one of two forms (`cfx.step_search`, `cfx.array_search`). The calle
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -85,11 +85,7 @@ def find_counterfactuals(
     asked, region = _with_region(asked, constraints)
     weights = constraints.weights(split[0], method.feature_range) if constraints else None
     is_xla = device == "GPU" and isinstance(model, keras.Model) if jit_compile is None else jit_compile
-    search: Search = array_search.search
-    if isinstance(method, StepMethod):
-        search = _step_search(model, classifier, asked, used.models if used else (), (outputs, eps, is_xla, weights))
-    if weights is not None:
-        search = in_units_of_cost(search, weights)
+    search = _search_of(model, classifier, asked, used.models if used else (), (outputs, eps, is_xla, weights))
     return _found(asked, model, classifier, split, used, region, weights, search)
 
 
@@ -105,18 +101,21 @@ def _with_region(asked: Rows, constraints: Constraints | None) -> tuple[Rows, Re
     return asked.repeated(times), diversity.shares(region, times)
 
 
-def _step_search(
+def _search_of(
     model: Callable[..., Any],
     classifier: Classifier,
     asked: Rows,
     guides: tuple[keras.Model, ...],
     of_program: tuple[Outputs, float, bool, np.ndarray | None],
 ) -> Search:
-    """The search with the method of the rows, whose program is built on its first use."""
+    """The search with the method of the rows; the program of a step method is built on its first use."""
     weights = of_program[-1]
     method = asked.method if weights is None else scaled_rows(asked, weights).method
-    build = partial(program.program, model, classifier, asked.probe, cast(StepMethod, method), guides, *of_program)
-    return partial(step_search.search, build)
+    search: Search = array_search.search
+    if isinstance(method, StepMethod):
+        build = partial(program.program, model, classifier, asked.probe, method, guides, *of_program)
+        search = partial(step_search.search, build)
+    return search if weights is None else in_units_of_cost(search, weights)
 
 
 def _found(

@@ -35,8 +35,8 @@ from pipelines.cells.plan import Cell
 from pipelines.config import CONF, PROJECT, invocation, own_conf, schema
 from pipelines.config.schema import Params
 from pipelines.config.sections import Downloaded
-from pipelines.reporting import expectation, findings, gallery, rating, tables
-from pipelines.stages import prepare, report
+from pipelines.reporting import expectation, findings, gallery, rating, run_links, tables
+from pipelines.stages import prepare
 from pipelines.terminal import console
 
 FOLDER = paths.ROOT / "paper"
@@ -154,7 +154,7 @@ def _card_and_labels(params: Params) -> tuple[dict[str, Any], np.ndarray]:
 
 def _manifest(name: str, command: str, sweep: list[Cell], found: list[findings.Finding]) -> dict[str, Any]:
     """The cells of every number, and the origin of every cell."""
-    runs = report.run_links()
+    runs = run_links.read()
     records = {cell.id: store.record(cell.id) for cell in sweep}
     return {
         "experiment": name,

@@ -100,6 +100,7 @@ def sweep(requested: Request) -> int:
     """Compute the missing cells of a sweep, and report and log all of it; returns the exit code."""
     # imported after validation, because they take seconds
     from pipelines import dvc
+    from pipelines.reporting import run_links
     from pipelines.stages import report
     from pipelines.tracking import client
 
@@ -122,12 +123,12 @@ def sweep(requested: Request) -> int:
         else:
             explain.collect(cells)
         client.sync_cells(mlflow, parent, cells)
-        report.write_run_links(client.run_links(mlflow, parent, cells))
+        run_links.write(client.run_links(mlflow, parent, cells))
         if not is_complete:
             report.main()
         else:
             dvc.reproduce("report")
-            if not report.has_run_links():
+            if not run_links.are_current():
                 dvc.reproduce("report", force=True)
         if run.info.status != "FINISHED":
             client.log_results(mlflow, parent)

@@ -74,13 +74,16 @@ def command_line(params: Mapping[str, Any], conf: Path | None = CONF) -> str | N
     arguments = [f"{name}={','.join(chosen)}" for name, chosen in groups.items() if chosen]
     for key, values in options.items():
         if key not in groups:
-            if key in files or key in ("search.module", "constraints.mask"):
-                names = [value and Path(value).name for value in values]
-                # files of the same name in several folders keep their paths
-                values = names if len(set(names)) == len(names) else values
-            arguments.append(f"{key}={','.join(map(quoted, values))}")
+            is_file = key in files or key in ("search.module", "constraints.mask")
+            arguments.append(f"{key}={','.join(map(quoted, _file_names(values) if is_file else values))}")
     is_sweep = any(len(values) > 1 for values in (*groups.values(), *options.values()))
     return f"{invocation('run')} {shlex.join([*(['-m'] if is_sweep else []), *arguments])}"
+
+
+def _file_names(paths: list[Any]) -> list[Any]:
+    """The names of files, without folders; the paths if files in several folders have the same name."""
+    names = [path and Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else paths
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import matplotlib
 import numpy as np
@@ -32,7 +31,7 @@ from pipelines.cells.plan import Cell
 from pipelines.config import invocation, schema, searches
 from pipelines.config.command import command_line
 from pipelines.config.schema import Params, Upstream
-from pipelines.reporting import classes, gallery, leaderboard, rating, tables, trade_off
+from pipelines.reporting import classes, gallery, leaderboard, rating, run_links, tables, trade_off
 from pipelines.reporting.classes import Classes
 from pipelines.terminal import user_errors
 
@@ -65,7 +64,7 @@ def main() -> None:
             (folder / rating.PAGE).write_text(render("rating.html.j2", **rated), encoding="utf-8")
         content = {
             "run": run_details(params, sweep),
-            "runs": run_links(),
+            "runs": run_links.read(),
             "is_rated": rated is not None,
             "classifiers": [classifier(one, upstream) for one, upstream in trained.items()],
             "training": training(next(iter(trained)), figures),
@@ -112,28 +111,6 @@ def run_details(params: Params, sweep: list[Cell]) -> dict[str, Any]:
         "command": command_line(params.model_dump(mode="json")),
         "parameters": yaml.safe_dump(parameters, sort_keys=False, default_flow_style=None, width=88),
     }
-
-
-def write_run_links(addresses: Mapping[str, str]) -> None:
-    """Write the addresses of the MLflow runs for the report."""
-    text = json.dumps(addresses, indent=2) + "\n"
-    if not (paths.RUNS.exists() and paths.RUNS.read_text() == text):
-        with replacing(paths.RUNS) as temporary:
-            temporary.write_text(text)
-
-
-def has_run_links() -> bool:
-    """Whether the existing report has the current addresses of the MLflow runs."""
-    linked = paths.REPORT / paths.RUNS.name
-    return linked.exists() and linked.read_text() == paths.RUNS.read_text()
-
-
-def run_links() -> dict[str, str]:
-    """The addresses of the MLflow runs by cell ID, and of the parent run as `sweep`; empty after `dvc repro`."""
-    if not paths.RUNS.exists():
-        return {}
-    addresses = json.loads(paths.RUNS.read_text())
-    return {name: address for name, address in addresses.items() if urlsplit(address).scheme in ("http", "https")}
 
 
 def classifier(trained: Trained, upstream: dict[str, Any]) -> dict[str, Any]:
