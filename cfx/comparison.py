@@ -23,7 +23,7 @@ LEVEL = 0.05  # of the critical difference
 # The number of resamples, and the maximum number of values that are resampled at once.
 _RESAMPLES, _VALUES = 1000, 10**7
 # The columns of `pairs`.
-PAIRS = ("pairs", "wins", "ratio", "ratio_low", "ratio_high", "p", "p_holm")
+PAIRS = ("pairs", "wins", "median_ratio", "ratio_low", "ratio_high", "p_value", "p_holm")
 # The x axes of `cost_figure`.
 _COSTS = {"passes": "passes of the model a row", "runtime_s": "time a row, s"}
 
@@ -73,7 +73,7 @@ def pairs(costs: pd.DataFrame, reference: Hashable) -> pd.DataFrame:
     """
     others = [column for column in costs if column != reference]
     found = pd.DataFrame([_pair(costs[one] / costs[reference]) for one in others], index=others, columns=PAIRS[:-1])
-    return found.assign(p_holm=_holm(found["p"].to_numpy(float)))
+    return found.assign(p_holm=_holm(found["p_value"].to_numpy(float)))
 
 
 def _pair(ratios: pd.Series) -> tuple[float, ...]:

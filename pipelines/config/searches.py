@@ -177,7 +177,8 @@ def _columns() -> set[str]:
     from cfx.result import COLUMNS
 
     of_tables = {"cell", "label", "best_known", "searched", "classes", "error", "n", "share_found", "is_dominated"}
-    of_tables |= {"setting", "classifier", "validity", "passes", "mean_rank", "pairs", "wins", "ratio", "p", "p_holm"}
+    of_tables |= {"setting", "classifier", "validity", "passes", "l1_ratio", "mean_rank"}
+    of_tables |= {"pairs", "wins", "median_ratio", "ratio_low", "ratio_high", "p_value", "p_holm"}
     of_tables |= {f"{measure}_{end}" for measure in ("l1", "agreement", "im1") for end in ("low", "high")}
     return of_tables.union(MEASURES, COLUMNS).difference(("target_class", "lam_init", "learning_rate"))
 

@@ -7,7 +7,7 @@ leaderboard.csv has one row for each method and setting, the one with the best m
     l1_ratio                    the total L1 of the rows found, divided by that of the best known of the same rows
     passes, runtime_s           the inputs given to the classifier, if it is known, and the seconds, for a row
     mean_rank                   the mean rank in L1, in which rows that were not found rank last
-    pairs, wins, ratio, ...     the comparison with the first row: see `cfx.comparison.pairs`
+    pairs, wins, ...            the comparison with the first row: see `cfx.comparison.pairs`
     rank_<measure>              the rank in a measure; 1 is the best
 """
 
@@ -127,7 +127,7 @@ def _statement(board: pd.DataFrame, ranking: Ranking) -> str:
     rivals = others[(others["method"] != best["method"]) & (others["pairs"] > 0)]
     for _, one in rivals.head(1).iterrows():
         text += (
-            f" The next method is {one['setting']}, whose L1 is {one['ratio']:.3f} times as large (median over "
+            f" The next method is {one['setting']}, whose L1 is {one['median_ratio']:.3f} times as large (median over "
             f"{one['pairs']:.0f} pairs, 95% bootstrap interval {one['ratio_low']:.3f} to {one['ratio_high']:.3f}, "
             f"{_p(one['p_holm'])})."
         )

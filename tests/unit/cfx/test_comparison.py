@@ -50,7 +50,7 @@ def test_wilcoxon_is_that_of_the_published_example():
     # Demsar 2006, Table 2: C4.5 and C4.5+m have T = 12 over 14 data sets, so z = -2.54; two differences are 0
     found = comparison.pairs(np.exp(DEMSAR), "C4.5").loc["C4.5+m"]
     # the logarithms round, so that equal differences get different ranks
-    assert found["p"] == pytest.approx(2 * stats.norm.cdf(-2.54), rel=0.1)
+    assert found["p_value"] == pytest.approx(2 * stats.norm.cdf(-2.54), rel=0.1)
 
 
 def test_a_row_that_was_not_found_ranks_last_and_is_in_no_pair():
@@ -58,7 +58,7 @@ def test_a_row_that_was_not_found_ranks_last_and_is_in_no_pair():
     found = comparison.ranking(costs)
     assert found.ranks.to_dict() == pytest.approx({"near": 4 / 3, "half": (1 + 3 + 2.5) / 3, "far": (3 + 2 + 2.5) / 3})
     paired = comparison.pairs(costs, "near")
-    assert paired[["pairs", "wins", "ratio"]].to_numpy().tolist() == [[2, 0, 2], [1, 1, 0.5]]
+    assert paired[["pairs", "wins", "median_ratio"]].to_numpy().tolist() == [[2, 0, 2], [1, 1, 0.5]]
     assert paired.loc["far", ["ratio_low", "ratio_high"]].tolist() == [2, 2]
 
 
@@ -69,11 +69,11 @@ def test_each_pair_has_the_median_ratio_with_its_interval_and_the_p_value_of_sci
     paired = comparison.pairs(costs, "near")
     far = paired.loc["far"]
     ratios = np.sort(costs["far"] / near)
-    assert far["ratio"] == np.median(ratios)
+    assert far["median_ratio"] == np.median(ratios)
     # the interval of a median by its order statistics
     assert far[["ratio_low", "ratio_high"]].tolist() == pytest.approx(ratios[[85, 114]].tolist(), rel=0.02)
-    assert far["p"] == pytest.approx(stats.wilcoxon(np.log(costs["far"]) - np.log(near)).pvalue, rel=1e-6)
-    assert paired.loc["same", ["wins", "ratio", "p", "p_holm"]].tolist() == [0, 1, 1, 1]
+    assert far["p_value"] == pytest.approx(stats.wilcoxon(np.log(costs["far"]) - np.log(near)).pvalue, rel=1e-6)
+    assert paired.loc["same", ["wins", "median_ratio", "p_value", "p_holm"]].tolist() == [0, 1, 1, 1]
 
 
 def test_holms_correction_is_that_of_its_definition():
@@ -88,7 +88,7 @@ def test_two_methods_or_only_ties_have_ranks_but_no_test():
         found = comparison.ranking(costs)
         assert np.isnan([found.statistic, found.p, found.difference]).all() and found.ranks.nunique() == 1
     nothing = comparison.pairs(pd.DataFrame({"a": [1.0, np.nan], "b": [np.nan, 1.0]}), "a").loc["b"]
-    assert nothing["pairs"] == 0 and np.isnan(nothing[["ratio", "p", "p_holm"]].astype(float)).all()
+    assert nothing["pairs"] == 0 and np.isnan(nothing[["median_ratio", "p_value", "p_holm"]].astype(float)).all()
 
 
 def test_a_bar_joins_exactly_the_methods_that_do_not_differ():
