@@ -54,13 +54,13 @@ def load(file: ModelFile) -> Passes:
 
 
 def passes(network: torch.nn.Module) -> Passes:
-    """The passes of a network from float32 inputs to probabilities or logits, without dropout; on the CPU."""
+    """The passes of a network on the CPU, from float32 inputs to probabilities or logits; sets its evaluation mode."""
     torch = imported_torch()
     # an exported network has its mode built in
     with suppress(NotImplementedError):
         network.eval()
-    for weight in network.parameters():
-        weight.requires_grad_(False)
+    # convolutions and poolings on a CPU take a third less time in this order of the memory
+    network.to(memory_format=torch.channels_last)
 
     def outputs(x: np.ndarray) -> np.ndarray:
         with torch.no_grad():
