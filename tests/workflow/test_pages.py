@@ -20,7 +20,8 @@ from tests.workflow.conftest import Repository, fresh, shared
 pytestmark = pytest.mark.slow
 
 SMALL = {
-    **{f"data/{data}": {"epochs": 3, "steps": 20} for data in ("mnist_5k", "digits", "npz")},
+    "data/mnist_5k": {"epochs": 3, "steps": 20},
+    **{f"data/{data}": {"epochs": 1, "steps": 5} for data in ("digits", "npz")},
     **{f"model/{model}": {"filters": [16, 16], "hidden": 64} for model in ("cnn", "robust")},
     "config": {"kinds": "[deep, dense]", "epochs": 1, "steps": 60},
     "search/wachter": {"max_iter": 300, "max_lam_steps": 3},
@@ -67,12 +68,13 @@ REPLACED = {
     "+experiment=cf_mnist": "+experiment=cf_mnist data=mnist_5k",
     "+experiment=plausibility_fashion": "+experiment=plausibility_fashion data=mnist_5k instances.per_class=1",
     "data=fashion_mnist": "data=mnist_5k",
-    # minutes of work: 900 counterfactuals and five more classifiers
-    "instances.per_class=1": "instances.per_class=1 instances.classes=[7] search.target_class=1 training.replicas=1",
-    # 132, or 33 to 44 cells, each of which has a record, an MLflow run and images
+    # 900 counterfactuals and five more classifiers: minutes of work
+    "instances.per_class=1": "instances.per_class=1 instances.classes=[7] search.target_class=1 training.replicas=0",
+    # 132 cells, or 33 to 44, each with a record, an MLflow run and images; many samples
     "+sweep=grid launch": "+sweep=grid search.target_class=1 launch",
     "+sweep=targets search=": "+sweep=targets search.target_class=1,other search=",
-    # the training of two more classifiers with their judges and guides, and of four guides
+    "search.draws=500,5000": "search.draws=50,500",
+    # more classifiers, each with its judges and guides; four guides
     "model=cnn,mlp,resnet,robust": "model=cnn,mlp",
     "epochs=3, steps=900": "epochs=1, steps=60",
 }
