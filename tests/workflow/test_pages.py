@@ -25,7 +25,8 @@ SMALL = {
     **{f"model/{model}": {"filters": [16, 16], "hidden": 64} for model in ("cnn", "robust")},
     "config": {"kinds": "[deep, dense]", "epochs": 1, "steps": 60},
     "search/wachter": {"max_iter": 300, "max_lam_steps": 3},
-    "search/latent": {"training_steps": 100},
+    "search/latent": {"training_steps": 100, "max_iter": 20},
+    "search/prototype": {"max_iter": 20},
 }
 # The commands that are not run, by the reason.
 NOT_RUN = {
