@@ -14,7 +14,7 @@ COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
   --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help environment run test test-slow test-wheel test-peers test-services test-engines test-others services \
+.PHONY: help environment run test test-slow test-wheel test-pages test-peers test-services test-engines test-others services \
   services-stop check paper atlas bench peers docs lock clean
 
 help:  ## list the targets
@@ -33,6 +33,9 @@ test-slow: $(ENV)  ## run the tests that take minutes; set MNIST_NPZ to include 
 
 test-wheel: $(ENV)  ## build the package, install it in another folder and run a sweep there
 	$(BIN)/python -m pytest -m slow tests/workflow/test_wheel.py
+
+test-pages: $(ENV)  ## run the commands and the Python examples of the documentation
+	$(BIN)/python -m pytest -m long tests/workflow/test_pages.py --numprocesses auto --dist worksteal
 
 test-peers: $(ENV) peers  ## run methods of other libraries in a small sweep
 	CFX_REQUIRE_PEERS=1 $(BIN)/python -m pytest -m slow tests/workflow/test_peers.py

@@ -30,8 +30,9 @@ def name(page):
 
 
 def blocks(language):
-    """The code blocks in a language, each with its page."""
-    return [(page, code) for page in PAGES for tongue, code in BLOCK.findall(page.read_text()) if tongue == language]
+    """The code blocks in a language, each with its page; a command on several lines is on one here."""
+    found = [(page, code) for page in PAGES for tongue, code in BLOCK.findall(page.read_text()) if tongue == language]
+    return [(page, re.sub(r" *\\\n *", " ", code) if language == "bash" else code) for page, code in found]
 
 
 def commands(program):

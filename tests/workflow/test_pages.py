@@ -17,11 +17,11 @@ from pipelines.reporting import rating
 from tests.unit.test_docs import PAGES, ROOT, blocks, name
 from tests.workflow.conftest import Repository, fresh, shared
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SMALL = {
     "data/mnist_5k": {"epochs": 3, "steps": 20},
-    **{f"data/{data}": {"epochs": 1, "steps": 5} for data in ("digits", "npz")},
+    **{f"data/{data}": {"epochs": 1, "steps": 5} for data in ("digits", "npz", "csv", "breast_cancer")},
     **{f"model/{model}": {"filters": [16, 16], "hidden": 64} for model in ("cnn", "robust")},
     "config": {"kinds": "[deep, dense]", "epochs": 1, "steps": 60},
     "search/wachter": {"max_iter": 300, "max_lam_steps": 3},
@@ -43,6 +43,12 @@ NOT_RUN = {
         "cd study",
         "cfx run +sweep=targets",
     ),
+    "is run by test_compat.py": ("python seven.py",),
+    "needs PyTorch, as tests/unit/cfx/test_frameworks.py does": (
+        "python train_network.py",
+        "python -m pipelines.run data=digits model=torch model.path=mine.pt model.module=network.py "
+        "model.channels_first=true model.bounds=[0,1] search=primal_dual",
+    ),
     "is run by test_notebook.py": (".venv/bin/jupyter execute --output=executed notebooks/cf_mnist.ipynb",),
     "activates the environment in which the tests run": ("source .venv/bin/activate",),
     "serves until it is stopped": (".venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db",),
@@ -57,6 +63,9 @@ NOT_RUN = {
     "needs the environments of other libraries, as test_peers.py does": (
         "python -m pipelines.run +experiment=field_small",
         "python -m pipelines.run -m search=primal_dual,adv_lib_fmn search.target_class=3,8",
+        "python -m pipelines.run -m +experiment=field_small search=primal_dual,adv_lib_fmn,own "
+        "search.module=my_method.py",
+        "python -m benchmarks.dice --instances 2",
     ),
     "takes long, and needs the full MNIST": (
         "make paper",
@@ -89,6 +98,10 @@ model.save("mine.keras")
 """
 
 
+# The first line of a block that is a file, such as "# my_method.py".
+FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")
+
+
 def commands() -> dict[Path, list[str]]:
     """The commands of each page that are run, without comments; a command of several pages is run on the first."""
     known = set(chain(*NOT_RUN.values()))
@@ -100,10 +113,11 @@ def commands() -> dict[Path, list[str]]:
 
 
 def examples() -> dict[Path, str]:
-    """The Python examples of each page, which follow each other."""
+    """The Python examples of each page that are no files, which follow each other."""
     found: dict[Path, str] = {}
     for page, code in blocks("python"):
-        found[page] = found.get(page, "") + code
+        if not FILE.match(code):
+            found[page] = found.get(page, "") + code
     return found
 
 
@@ -138,12 +152,14 @@ def small(tmp_path_factory) -> Repository:
             options.write_text(text)
         sweep = [sys.executable, "-m", "pipelines.run"]
         python = [sys.executable, "-c"]
-        (path / "my_method.py").write_text(EXAMPLES[ROOT / "docs/how-to/own-method.md"])
+        for _, code in blocks("python") + blocks("yaml"):
+            if file := FILE.match(code):
+                (path / file[1]).write_text(code)
         for command in (
             ["git", "commit", "-qam", "small"],
             [*sweep, "search=plausible"],  # trains the guides, which DVC then keeps
             [*sweep, "+sweep=targets"],
-            [*python, EXAMPLES[ROOT / "docs/how-to/own-data.md"]],
+            *([*python, EXAMPLES[ROOT / f"docs/how-to/{page}.md"]] for page in ("own-data", "constraints", "tables")),
             [*python, MODEL],
         ):
             done = run(repository, *command)
