@@ -15,7 +15,7 @@ from pipelines.cells import store
 
 COLUMN = "best_known"
 # The inputs of a cell that define the problem, whatever the method.
-_PROBLEM = ("data", "model", "target_class", "target_proba", "tol", "feature_range")
+_PROBLEM = ("data", "model", "target_class", "target_proba", "tol", "feature_range", "constraints")
 
 
 def add(table: pd.DataFrame) -> pd.DataFrame:

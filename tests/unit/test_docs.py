@@ -69,7 +69,7 @@ def files(tmp_path_factory):
     (folder / "my_method.py").write_text(method)
     (schema,) = [code for _, code in blocks("yaml") if code.startswith("# loans.yaml")]
     (folder / "loans.yaml").write_text(schema)
-    data = [code for _, code in blocks("python") if "np.savez" in code or "to_csv" in code]
+    data = [code for _, code in blocks("python") if "np.save" in code or "to_csv" in code]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for code in data:

@@ -42,6 +42,14 @@ def repository(swept, tmp_path_factory):
         ("data.path: is missing", ["data=npz"]),
         ("cannot be read", ["data=npz", "data.path=absent.npz"]),
         ("cannot be read", ["model=keras", "model.path=absent.keras"]),
+        ("search.count must be a whole number from 1 to 1,000", ["search.count=0"]),
+        ("constraints.scale: input should be 'unit', 'mad' or 'inverse_range'", ["constraints.scale=std"]),
+        ("constraints.immutable: 'age' is not a feature of the data; give 0 to 783", ["constraints.immutable=[age]"]),
+        ("constraints.ranges.3.0: input should be a valid number", ["constraints.ranges={3: [low, high]}"]),
+        ("feature 3 is in increase and in decrease", ["constraints.increase=[3]", "constraints.decrease=[3]"]),
+        ("feature 0 of instance 14 is outside its range", ["constraints.ranges={0: [0, 0.5]}"]),
+        ("in the group [0, 1]: one feature must be at the maximum", ["constraints.groups=[[0, 1]]"]),
+        ("constraints.mask: absent.npy cannot be read", ["constraints.mask=absent.npy"]),
     ],
 )
 def test_a_mistake_on_the_command_line(repository, told, arguments):

@@ -19,10 +19,11 @@ from cfx.result import Result
 from tests.workflow.conftest import ROOT, SWEEP, Repository
 
 COLUMNS = [
-    *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "original_class", "cf_class"),
-    *("probability", "found", "unchanged", "plausible", "anchor", "l1", "l2", "l0", "lam", "runtime_s", "iterations"),
+    *("cell", "method", "lam_init", "learning_rate", "target_class", "instance", "place", "original_class"),
+    *("cf_class", "probability", "found", "unchanged", "plausible", "anchor", "l1", "l2", "l0", "weighted_l1", "lam"),
+    *("runtime_s", "iterations"),
     *("agreement", "majority", "oracle", "im1", "im2", "denoising_error", "neighbour_distance", "outlier_factor"),
-    *("noise_stability", "seed_stability", "components", "best_known"),
+    *("noise_stability", "seed_stability", "components", "diversity", "diversity_l0", "best_known"),
 ]
 
 
