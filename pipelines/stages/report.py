@@ -54,13 +54,15 @@ def main() -> None:
     of_cells = tables.of_cells(sweep, table)
     of_methods = classes.by_method(table)
     shown = gallery.select(sweep, table)
+    # methods are compared by the nearest counterfactual of each instance
+    nearest = table[table["place"] == 1] if len(table) else table
     with replacing(paths.REPORT) as folder:
         figures = folder / "figures"
         for kind in (figures, folder / "plots"):
             kind.mkdir(parents=True)
         tables.write(folder / "tables", sweep, of_cells, table, of_methods)
-        searched = tables.named(sweep, tables.of_searched(sweep, of_cells, table))
-        if rated := rating.write(sweep, table, folder):
+        searched = tables.named(sweep, tables.of_searched(sweep, of_cells, nearest))
+        if rated := rating.write(sweep, nearest, folder):
             (folder / rating.PAGE).write_text(render("rating.html.j2", **rated), encoding="utf-8")
         content = {
             "run": run_details(params, sweep),
@@ -72,8 +74,8 @@ def main() -> None:
             "axes": tables.axes(sweep),
             "summary": tables.named(sweep, of_cells).to_dict("records"),
             "names": {cell.id: cell.name for cell in sweep},
-            "leaderboards": list(leaderboards(sweep, table, figures)),
-            "trade_offs": list(trade_offs(sweep, table, figures)),
+            "leaderboards": list(leaderboards(sweep, nearest, figures)),
+            "trade_offs": list(trade_offs(sweep, nearest, figures)),
             "comparisons": list(comparisons(searched, tables.axes(sweep), figures)),
             "by_class": list(by_class(sweep, table, of_methods, figures)),
             "changed": list(changed_columns(sweep, table, figures)),
