@@ -40,7 +40,7 @@ ENGINES = {
 # Each cell is a job of its own.
 ALONE = "launch.cells_per_job=1"
 
-# A method whose cells with place 2 and more end when the test says so, so that no test depends on how fast this is.
+# A method whose cells with turn 2 and more end when the test says so, so that no test depends on how fast this is.
 GATE = """
 import os
 import time
@@ -52,11 +52,11 @@ from cfx import ArrayMethod
 
 @dataclass(frozen=True, kw_only=True)
 class Gate(ArrayMethod):
-    place: int
+    turn: int
 
     def search(self, problem):
         folder = Path(__file__).parent
-        if self.place >= 2:
+        if self.turn >= 2:
             (folder / f"{os.getpid()}.waits").touch()
             while not (folder / "open").exists():
                 time.sleep(0.1)
@@ -67,9 +67,9 @@ FAST, SLOW = (0, 1), 2
 
 def uneven(slow: int = 1) -> tuple[str, ...]:
     """A sweep of two cells that end at once and some that wait for the gate, each a job."""
-    places = ",".join(map(str, range(len(FAST) + slow)))
+    turns = ",".join(map(str, range(len(FAST) + slow)))
     trained = (override for override in SMALL if not override.startswith("search."))
-    return ("-m", "search=own", "search.module=gate.py", f"search.place={places}", *trained, ALONE)
+    return ("-m", "search=own", "search.module=gate.py", f"search.turn={turns}", *trained, ALONE)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_ray_starts_a_job_again_whose_worker_is_killed(gated, ray_address):
         worker.kill()
         open_gate(gated)
     assert driver.returncode == 0, driver.said
-    (slow,) = (record for record in gated.records().values() if record["swept"] == {"place": SLOW})
+    (slow,) = (record for record in gated.records().values() if record["swept"] == {"turn": SLOW})
     assert slow["pid"] != worker.pid
     assert statuses(gated) == {"sweep": ["FINISHED"], "cell": ["FINISHED"] * 3}
 
@@ -276,9 +276,9 @@ def driving(repository: Repository, *arguments: str) -> Iterator[Driver]:
 def assert_only_the_slow_cell_is_missing(repository: Repository, driver: Driver) -> None:
     assert driver.returncode == 1, driver.said
     missing = [line for line in driver.said.splitlines() if line.startswith("missing: ")]
-    assert len(missing) == 1 and missing[0].startswith("missing: place="), driver.said
+    assert len(missing) == 1 and missing[0].startswith("missing: turn="), driver.said
     assert "Traceback" not in driver.said
-    assert sorted(record["swept"]["place"] for record in repository.records().values()) == sorted(FAST)
+    assert sorted(record["swept"]["turn"] for record in repository.records().values()) == sorted(FAST)
     assert statuses(repository)["sweep"] == ["FAILED"]
 
 
