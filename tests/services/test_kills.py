@@ -50,8 +50,9 @@ def test_killed_again_and_again(swept, undisturbed, tmp_path, kills):
     assert last.returncode == 0, last.stdout + last.stderr
     after = repository.records()
     assert {cell: after[cell] for cell in finished} == finished
-    timed = ["runtime_s"]
-    pd.testing.assert_frame_equal(repository.table().drop(columns=timed), expected.table().drop(columns=timed))
+    # the best known also depends on the other cells of the folder
+    other = ["runtime_s", "best_known"]
+    pd.testing.assert_frame_equal(repository.table().drop(columns=other), expected.table().drop(columns=other))
     (parent,), children = repository.runs("sweep"), repository.runs("cell")
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
     assert sorted(run.data.tags["cfx.cell"] for run in children) == sorted(repository.table()["cell"])

@@ -147,7 +147,7 @@ def small(tmp_path_factory) -> Repository:
             options = path / f"conf/{file}.yaml"
             text = options.read_text()
             for key, value in values.items():
-                text, count = re.subn(rf"(?m)^( *{key}:) [^#\n]*", rf"\1 {value} ", text)
+                text, count = re.subn(rf"(?m)^( *{key}:) [\d\[][^#\n]*", rf"\1 {value} ", text)
                 assert count == 1, f"{file}: {key}"
             options.write_text(text)
         sweep = [sys.executable, "-m", "pipelines.run"]
