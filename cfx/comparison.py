@@ -149,6 +149,8 @@ def cost_figure(points: pd.DataFrame, labels: Sequence[str], ink: str) -> Figure
     connects those of a method. labels: the text of each point in the legend; a number beside the point refers to it.
     ink: the colour of text and lines.
     """
+    # a column without a value may be absent
+    points = points.reindex(columns=[*dict.fromkeys((*points, *_COSTS, "l1_ratio"))])
     figure = Figure(figsize=(9.6, 4.0), layout="constrained")
     for axes, cost in zip(figure.subplots(1, 2, sharey=True), _COSTS, strict=True):
         axes.set(xscale="log", xlabel=_COSTS[cost])

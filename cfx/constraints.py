@@ -92,7 +92,7 @@ class Constraints:
         change.
         """
         count, shape = len(x), x.shape[1:]
-        flat = x.reshape(count, -1)
+        flat = x.reshape(count, int(np.prod(shape)))
         self._check_features(flat.shape[1])
         low, high = (np.broadcast_to(np.asarray(bound, np.float32), shape).ravel() for bound in feature_range)
         step, group = np.zeros(flat.shape[1]), np.full(flat.shape[1], -1)
@@ -172,7 +172,7 @@ class Constraints:
             raise InputError(
                 f"mask is {mask.dtype} of shape {mask.shape}: give bool of shape {x.shape[1:]}, or one per instance"
             )
-        return np.broadcast_to(mask, x.shape).reshape(len(x), -1)
+        return np.broadcast_to(mask, x.shape).reshape(len(x), int(np.prod(x.shape[1:])))
 
 
 def _of_rows(value: ArrayLike, count: int, where: str) -> np.ndarray:

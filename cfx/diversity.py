@@ -48,7 +48,7 @@ def choose(x: np.ndarray, instances: np.ndarray, found: np.ndarray, count: int) 
 
     x, instances: (n times, *shape), in units of the cost; found: (n times,).
     """
-    x, cost = x.reshape(len(x), -1), distances(x, instances)[0]
+    x, cost = x.reshape(len(x), int(np.prod(x.shape[1:]))), distances(x, instances)[0]
     times = searches(count)
     is_result = np.zeros(len(x), bool)
     rows = []

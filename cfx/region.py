@@ -76,7 +76,7 @@ class Region:
     def project(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Inputs x (k, *shape) moved to the nearest allowed values; rows (k,): the instance of each."""
         lower, upper, instance = self.lower[rows], self.upper[rows], self.x[rows]
-        values = np.clip(x.reshape(len(rows), -1), lower, upper)
+        values = np.clip(x.reshape(len(rows), self.lower.shape[1]), lower, upper)
         grid = np.flatnonzero(self.step)
         if len(grid):
             moved = np.clip(self._snapped(values, grid), lower[:, grid], upper[:, grid])

@@ -58,7 +58,8 @@ def allowed(
             steps, seconds = steps + again.iterations, seconds + again.runtime_s
     x[wanted] = found
     rows = np.flatnonzero(np.isfinite(cost))
-    x[wanted[rows]] = shortened(problem.take(rows), region.take(rows), found[rows], weights)
+    if len(rows):
+        x[wanted[rows]] = shortened(problem.take(rows), region.take(rows), found[rows], weights)
     # the points of the path may have other values of discrete features than they can have
     return outcome._replace(x=x, iterations=steps, runtime_s=seconds, path=no_path(x.shape[1:]))
 

@@ -137,7 +137,7 @@ def _found(
     wanted = np.flatnonzero(~unchanged)
     problem = _problem(asked, model, classifier, train, guides, region, original_class, target, wanted)
     outcome = search(asked, problem, wanted)
-    if problem.region is not None:
+    if problem.region is not None and len(wanted):
         outcome = repair.allowed(outcome, asked, problem, wanted, weights, search)
 
     after = classifier.batched_probabilities(outcome.x, asked.batch_size)

@@ -196,3 +196,13 @@ def test_a_mistake_is_named(make, message):
     with pytest.raises(InputError) as caught:
         make()
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_nothing_to_search_and_nothing_found_are_results_too():
+    model, rules = network(0, FEATURES, 3, 16)[0], Constraints(steps={GRID: STEP}, groups=[GROUP])
+    same = found(PrimalDual(target_class="same", target_proba=0.6, tol=0.4, count=2), constraints=rules)
+    assert same.found[::2].all() and (same.x == np.repeat(table(), 2, axis=0)).all()
+    lost = find_counterfactuals(model, table(), PrimalDual(tol=1e-6, max_iter=1, count=2), constraints=rules)
+    assert not lost.found.any() and (lost.x == np.repeat(table(), 2, axis=0)).all()
+    none = find_counterfactuals(model, table()[:0], PrimalDual(count=2), constraints=rules)
+    assert len(none.found) == 0
