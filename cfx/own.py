@@ -58,7 +58,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -133,6 +133,8 @@ class OwnMethod(ArrayMethod):
         """
         weights = _weights(problem.model)
         arrays = {name: np.asarray(getattr(problem, name)) for name in _ARRAYS}
+        if (region := problem.region) is not None:
+            arrays |= {f"region_{item.name}": getattr(region, item.name) for item in fields(region)}
         arrays |= {f"weight_{place}": weight for place, weight in enumerate(weights)}
         with TemporaryDirectory() as folder, Process(self.module, self.python, self.timeout_s) as process:
             model_file = _saved(problem.model, Path(folder))

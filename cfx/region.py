@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,8 +31,8 @@ class Region:
     """(features,), the step of a feature with discrete values; 0 for others."""
     group: np.ndarray
     """(features,) int, the number of the group of a feature; -1 for none."""
-    shape: tuple[int, ...]
-    """The shape of an instance."""
+    shape: Sequence[int] | np.ndarray
+    """The shape of an instance, integers."""
 
     @property
     def is_discrete(self) -> np.ndarray:

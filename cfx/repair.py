@@ -14,7 +14,7 @@ import numpy as np
 from cfx.method import StepMethod
 from cfx.problem import Problem
 from cfx.region import Region
-from cfx.result import Outcome, no_path
+from cfx.result import Outcome, distances, no_path
 from cfx.rows import Rows
 from cfx.scaling import Search
 
@@ -46,13 +46,14 @@ def allowed(
         x[wanted] = problem.project(x[wanted])
         return outcome._replace(x=x)
     found, is_met = moved_to_target(problem, region, x[wanted])
-    cost = np.where(is_met, _cost(found, problem.x, weights), np.inf)
+    scale = 1 if weights is None else weights
+    cost = np.where(is_met, distances(found * scale, problem.x * scale)[0], np.inf)
     steps, seconds = outcome.iterations.copy(), outcome.runtime_s.copy()
     if isinstance(asked.method, StepMethod) and not region.is_discrete.all():
         for values in (found.copy(), problem.x):
             again = _search_others(asked, problem, region, wanted, values, search)
             other = problem.project(again.x[wanted])
-            other_cost = np.where(problem.is_met(other), _cost(other, problem.x, weights), np.inf)
+            other_cost = np.where(problem.is_met(other), distances(other * scale, problem.x * scale)[0], np.inf)
             is_nearer = other_cost < cost
             found[is_nearer], cost = other[is_nearer], np.minimum(cost, other_cost)
             steps, seconds = steps + again.iterations, seconds + again.runtime_s
@@ -75,11 +76,6 @@ def _search_others(
     x[wanted] = start.reshape(-1, *region.shape)
     silent = replace(asked, x=x, progress=lambda done, total: None)
     return search(silent, replace(problem, x=x[wanted], region=frozen, progress=silent.progress), wanted)
-
-
-def _cost(x: np.ndarray, instances: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    change = np.abs(x.astype(float) - instances) * (1 if weights is None else weights)
-    return change.reshape(len(x), -1).sum(axis=1)
 
 
 def moved_to_target(problem: Problem, region: Region, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,11 +143,11 @@ def _reached(problem: Problem, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _moves(problem: Problem, region: Region, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The moves of one feature each that gain the most to first order, (k, _TRIED, features) inputs."""
-    probabilities = np.where(problem.target[rows], problem.probabilities(x), 0)
-    aim = probabilities.argmax(axis=1)
-    # the derivative of log f_t with respect to the logits, up to a factor
-    towards = np.eye(problem.target.shape[1], dtype=np.float32)[aim] - problem.probabilities(x)
-    towards *= np.sign(problem.target_proba - probabilities.max(axis=1))[:, None] + 1e-12
+    probabilities = problem.probabilities(x)
+    of_targets = np.where(problem.target[rows], probabilities, 0)
+    # the derivative of log f_t with respect to the logits, or of its negative if f_t is too high
+    towards = np.eye(problem.target.shape[1], dtype=np.float32)[of_targets.argmax(axis=1)] - probabilities
+    towards *= np.sign(problem.target_proba - of_targets.max(axis=1))[:, None]
     slope = problem.logits_and_gradient(x, towards.astype(np.float32))[1].reshape(len(x), -1)
     flat, lower, upper = x.reshape(len(x), -1), region.lower[rows], region.upper[rows]
     span = region.high - region.low

@@ -6,7 +6,7 @@ So methods need not know about weights. An input x is x w in these units, with t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -59,7 +59,11 @@ def scaled_rows(asked: Rows, weights: np.ndarray) -> Rows:
 
 def _scaled_problem(problem: Problem, weights: np.ndarray) -> Problem:
     """A problem in units of the cost."""
-    inside = _ScaledInputs(problem, weights)
+
+    def logits_and_gradient(x: np.ndarray, of_logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits, gradient = problem.logits_and_gradient(x / weights, of_logits)
+        return logits, gradient / weights
+
     return replace(
         problem,
         x=problem.x * weights,
@@ -67,28 +71,11 @@ def _scaled_problem(problem: Problem, weights: np.ndarray) -> Problem:
         high=problem.high * weights,
         x_train=problem.x_train * weights,
         region=problem.region and problem.region.scaled(weights),
-        probabilities=inside.probabilities,
-        logits_and_gradient=inside.logits_and_gradient,
+        probabilities=lambda x: problem.probabilities(x / weights),
+        logits_and_gradient=logits_and_gradient,
         # a library that calls it would give it inputs in other units
         model=None,
     )
-
-
-@dataclass(frozen=True)
-class _ScaledInputs:
-    """The functions of a problem, for inputs in units of the cost."""
-
-    problem: Problem
-    weights: np.ndarray
-
-    def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """As `Problem.probabilities`."""
-        return self.problem.probabilities(x / self.weights)
-
-    def logits_and_gradient(self, x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `Problem.logits_and_gradient`."""
-        logits, gradient = self.problem.logits_and_gradient(x / self.weights, weights)
-        return logits, gradient / self.weights
 
 
 def _in_units_of_x(outcome: Outcome, scaled: Rows, asked: Rows, weights: np.ndarray) -> Outcome:

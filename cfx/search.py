@@ -169,7 +169,7 @@ def _found(
         l1=l1,
         l2=l2,
         l0=l0,
-        weighted_l1=distances(x * factor, asked.x * factor)[0],
+        weighted_l1=l1 if weights is None else distances(x * weights, asked.x * weights)[0],
         lam=np.where(found, outcome.lam, np.float32(np.nan)),
         lam_init=asked.of("lam_init"),
         learning_rate=asked.of("learning_rate"),

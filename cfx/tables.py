@@ -9,13 +9,15 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 
 from cfx.data import Dataset, Feature, Kind, check_names, scaled, stratified
 from cfx.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The maximum number of categories of a column; more indicate an identifier or free text.
 _MOST_CATEGORIES = 200
@@ -80,6 +82,9 @@ def read(path: Path, file_format: Literal["csv", "parquet"], schema: Schema) -> 
 
     Raises InputError for a file that cannot be read or does not have the columns.
     """
+    # imported here, because the schema is part of the configuration, which is checked without pandas
+    import pandas as pd
+
     try:
         if file_format == "parquet":
             frame = pd.read_parquet(path)
@@ -150,6 +155,8 @@ def _classes(target: pd.Series, where: str) -> tuple[tuple[str, ...], np.ndarray
 
 def _values(values: pd.Series, column: Column, where: str) -> np.ndarray:
     """The values of a column, (n,) numbers or text."""
+    import pandas as pd
+
     if column.kind == "category":
         return _texts(values, where).to_numpy(object)
     numbers = values if values.dtype.kind in "iuf" else pd.to_numeric(values.astype("str"), errors="coerce")

@@ -192,12 +192,16 @@ def _search(request: dict[str, Any], arrays: dict[str, np.ndarray], model: _Mode
     from cfx.errors import InputError
     from cfx.method import ArrayMethod
     from cfx.problem import Problem
+    from cfx.region import Region
 
     module = Path(request["module"])
     method = own_file.make(own_file.load(module), module, request["hyperparameters"], request["shared"])
     if not isinstance(method, ArrayMethod):
         raise InputError(f"module: {module.name} has a step method, which cannot run in a separate process")
     weights = tuple(arrays.pop(f"weight_{place}") for place in range(request["weights"]))
+    of_region: Any = {
+        name.removeprefix("region_"): arrays.pop(name) for name in list(arrays) if name.startswith("region_")
+    }
     given: Any = {**arrays, **request["problem"]}
     problem = Problem(
         **given,
@@ -207,6 +211,7 @@ def _search(request: dict[str, Any], arrays: dict[str, np.ndarray], model: _Mode
         progress=model.progress,
         model_file=Path(request["model_file"]) if request["model_file"] else None,
         model_weights=weights,
+        region=Region(**of_region) if of_region else None,
     )
     try:
         given = method.search(problem)

@@ -143,8 +143,6 @@ class _Around:
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (k, d) inside the range, moved to the values that the constraints allow."""
-        if self.problem.region is None:
-            return np.clip(points, self.low, self.high)
         shaped = points.reshape(-1, *self.problem.x.shape[1:])
         return self.problem.project(shaped, np.full(len(points), self.row)).reshape(points.shape)
 

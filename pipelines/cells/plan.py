@@ -124,9 +124,10 @@ def make_cells(params: Params) -> list[Cell]:
             if not folder.is_dir():
                 raise InputError(f"{folder}: is missing, but the sweep needs it; run `dvc repro variants`")
         instances, constraints = checked(params, trained)
+        has_gradient = stored.about(trained.model)["has_gradient"]
         for swept, section in params.points():
             search = searches.canonical(section)
-            if isinstance(searches.method(section), StepMethod) and not stored.about(trained.model)["has_gradient"]:
+            if not has_gradient and isinstance(searches.method(section), StepMethod):
                 raise InputError(f"search={searches.name(section)}: {NO_GRADIENT}")
             cell_id = identity.sha256(identity.inputs(search, instances, constraints, trained))
             # a hyperparameter may have the name of an axis upstream, such as `seed`

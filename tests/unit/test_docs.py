@@ -22,6 +22,7 @@ from pipelines.stages import prepare, train
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 LINK = re.compile(r"(?<!`)\[[^]]*\]\(([^)\s]+)\)")
+FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -33,6 +34,13 @@ def blocks(language):
     """The code blocks in a language, each with its page; a command on several lines is on one here."""
     found = [(page, code) for page in PAGES for tongue, code in BLOCK.findall(page.read_text()) if tongue == language]
     return [(page, re.sub(r" *\\\n *", " ", code) if language == "bash" else code) for page, code in found]
+
+
+def write_files(folder):
+    """Write the blocks that are files, such as one that starts with "# my_method.py"."""
+    for _, code in blocks("python") + blocks("yaml"):
+        if file := FILE.match(code):
+            (folder / file[1]).write_text(code)
 
 
 def commands(program):
@@ -65,16 +73,13 @@ def test_every_link_and_picture_exists(page):
 def files(tmp_path_factory):
     """A folder with the files that the commands name; the data and the method are those of the pages."""
     folder = tmp_path_factory.mktemp("pages")
-    (method,) = [code for _, code in blocks("python") if code.startswith("# my_method.py")]
-    (folder / "my_method.py").write_text(method)
-    (schema,) = [code for _, code in blocks("yaml") if code.startswith("# loans.yaml")]
-    (folder / "loans.yaml").write_text(schema)
+    write_files(folder)
     data = [code for _, code in blocks("python") if "np.save" in code or "to_csv" in code]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for code in data:
             exec(code, {"np": np})
-    for file in ("mine.keras", "mine.pt", "network.py", "mine.skops"):
+    for file in ("mine.keras", "mine.pt", "mine.skops"):
         (folder / file).touch()
     (folder / "peers").symlink_to(ROOT / "peers")
     for environment in ("alibi", "torch"):

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from pipelines.reporting import rating
-from tests.unit.test_docs import PAGES, ROOT, blocks, name
+from tests.unit.test_docs import FILE, PAGES, ROOT, blocks, name, write_files
 from tests.workflow.conftest import Repository, fresh, shared
 
 pytestmark = pytest.mark.long
@@ -98,10 +98,6 @@ model.save("mine.keras")
 """
 
 
-# The first line of a block that is a file, such as "# my_method.py".
-FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")
-
-
 def commands() -> dict[Path, list[str]]:
     """The commands of each page that are run, without comments; a command of several pages is run on the first."""
     known = set(chain(*NOT_RUN.values()))
@@ -153,9 +149,7 @@ def small(tmp_path_factory) -> Repository:
             options.write_text(text)
         sweep = [sys.executable, "-m", "pipelines.run"]
         python = [sys.executable, "-c"]
-        for _, code in blocks("python") + blocks("yaml"):
-            if file := FILE.match(code):
-                (path / file[1]).write_text(code)
+        write_files(path)
         for command in (
             ["git", "commit", "-qam", "small"],
             [*sweep, "search=plausible"],  # trains the guides, which DVC then keeps

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cfx import keras2, own
+from cfx.constraints import Constraints
 from cfx.errors import InputError
 from cfx.method import StepMethod
 from cfx.own import OwnMethod, describe, of_file
@@ -86,6 +87,16 @@ def file(tmp_path):
         return path
 
     return write
+
+
+def test_it_gets_the_constraints_in_its_process(problem, file):
+    rules = Constraints(immutable=[0], steps={}, mask=np.array([[True, True], [True, False], [True, True]]))
+    region = rules.region(problem.x, (problem.low, problem.high))
+    module = file(search="return problem.project(np.full_like(problem.x, 9)) + 0 * problem.lower")
+    found = OwnMethod(module=module).search(replace(problem, region=region))
+    np.testing.assert_array_equal(found, problem.project(problem.x) * 0 + region.bounds()[1])
+    np.testing.assert_array_equal(found[:, 1, 1], problem.x[:, 1, 1])
+    assert (found[:, 0, 1] == np.float32(0.6)).all()
 
 
 @pytest.fixture(scope="session")

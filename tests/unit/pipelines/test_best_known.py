@@ -27,7 +27,7 @@ def test_it_is_the_least_of_all_methods_for_the_same_problem():
     assert best_known.add(asked)["best_known"].tolist() == [9]
     keep("nearer", 7.0, method="primal_dual")
     keep("lost", 0.5, found=False)
-    for part in ("data", "model", "target_class", "target_proba", "tol"):
+    for part in ("data", "model", "target_class", "target_proba", "tol", "constraints"):
         keep(f"other-{part}", 1.0, **{part: "another"})
     assert best_known.add(asked)["best_known"].tolist() == [7]
 

@@ -115,7 +115,8 @@ def test_a_method_of_the_users_stands_beside_a_peer_and_each_has_its_file(tmp_pa
     peer, own = (section for _, section in first.points())
     assert (peer["module"], peer["python"], peer["steps"]) == ("peers/adv_lib_pdpgd.py", str(interpreter), 500)
     assert (own["module"], own["python"], own["steps"]) == ("still.py", None, 7)
-    command = shlex.split(command_of(first) or "")[3:]
+    # cfx run ...
+    command = shlex.split(command_of(first) or "")[2:]
     assert {"search.size=0.25", "search.module=still.py"} <= set(command)
     assert not [option for option in command if option.startswith(("search.steps", "search.python"))]
     assert asked_for(command) == first

@@ -154,7 +154,7 @@ def write_params(values: dict[str, object]) -> None:
 
 
 def counterfactuals(cell: plan.Cell, x_test: np.ndarray, found: bool = True, unchanged: bool = False) -> Result:
-    instance = np.array(cell.instances)
+    instance = np.array(cell.rows)
     n = len(instance)
     x = x_test[instance].copy()
     if found and not unchanged:
@@ -173,7 +173,7 @@ def counterfactuals(cell: plan.Cell, x_test: np.ndarray, found: bool = True, unc
         original_class=np.full(n, 2),
         target_class=np.full(n, str(cell.target_class)),
         instance=instance,
-        place=np.ones(n, int),
+        place=np.arange(n) % cell.method.count + 1,
         l1=change.sum(axis=1),
         l2=np.sqrt((change**2).sum(axis=1)),
         l0=(change > 1e-3).sum(axis=1),
@@ -422,19 +422,19 @@ def test_a_counterfactual_that_was_not_found_is_shown_as_that(sweep: list[plan.C
     assert "6 / 8" in page.html
 
 
-def of_methods(unchanged: bool) -> list[plan.Cell]:
+def of_methods(unchanged: bool, count: int = 1) -> list[plan.Cell]:
     """Two methods, of which one has no learning rate, to the classes 1 and 2; of the cells of class 2 none is changed.
 
-    unchanged: whether those of class 1 are not, either.
+    unchanged: whether those of class 1 are not, either. count: the counterfactuals of an instance.
     """
-    searches = [{"method": "wachter"}, {"method": "nearest_neighbour"}]
+    searches = [{"method": name, "count": count} for name in ("wachter", "nearest_neighbour")]
     sweep = {"search": searches, "learning_rate": [0.1], "target_class": [1, 2]}
     write_params(PARAMS | {"search": {}, "sweep": sweep})
     cells = plan.make_cells(schema.read())
     results = []
     for cell in cells:
         result = counterfactuals(cell, x_of(), unchanged=unchanged or cell.target_class == 2)
-        results.append((cell, replace(result, original_class=np.array([2, 0]))))
+        results.append((cell, replace(result, original_class=np.repeat([2, 0], count))))
     collect(results)
     return cells
 
@@ -464,6 +464,22 @@ def test_each_method_has_its_own_grid_from_class_to_class(sweep: list[plan.Cell]
     drawn = {path.stem for path in (paths.REPORT / "figures").glob("*.pdf")}
     assert {"examples_wachter", "examples_nearest_neighbour"} <= drawn and "l1_by_learning_rate" not in drawn
     assert "l1_by_method" in drawn
+
+
+def test_methods_are_compared_by_the_nearest_of_several_counterfactuals(sweep: list[plan.Cell]) -> None:
+    of_methods(unchanged=False, count=2)
+    page = made()
+    assert len(page.tables["counterfactuals"]) == 1 + 2 * 2 * 2 * 2
+    board = pd.read_csv(paths.REPORT / "tables/leaderboard.csv")
+    assert board["searched"].tolist() == [2, 2] and board["found"].tolist() == [2, 2]
+
+
+def test_methods_that_found_nothing_have_a_leaderboard(sweep: list[plan.Cell]) -> None:
+    cells = of_methods(unchanged=False)
+    collect([(cell, counterfactuals(cell, x_of(), found=False)) for cell in cells])
+    made()
+    board = pd.read_csv(paths.REPORT / "tables/leaderboard.csv")
+    assert board["found"].tolist() == [0, 0] and "l1_ratio" not in board
 
 
 def test_a_sweep_in_which_nothing_was_changed_has_a_report(sweep: list[plan.Cell]) -> None:
