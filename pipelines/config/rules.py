@@ -6,10 +6,8 @@ categories become steps and groups.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import numpy as np
 from cfx.constraints import Constraints
 from cfx.data import FEATURE_RANGE
 from cfx.errors import InputError
-from pipelines.config import sections
+from pipelines.config import schema, sections
 
 _LISTS = ("immutable", "increase", "decrease")
 
@@ -27,12 +25,8 @@ def with_digest(section: sections.Constraints) -> sections.Constraints:
     """The section with the digest of the mask. Raises InputError if the file cannot be read or has another digest."""
     if section.mask is None:
         return section
-    found = hashlib.sha256(_read(section.mask)).hexdigest()
-    if section.mask_sha256 not in (None, found):
-        raise InputError(
-            f"constraints.mask: {section.mask} has SHA-256 {found}, but constraints.mask_sha256 is "
-            f"{section.mask_sha256}; use the matching file, or change constraints.mask_sha256"
-        )
+    options = "constraints.mask", "constraints.mask_sha256"
+    found = schema.file_sha256(section.mask, section.mask_sha256, *options)
     return section.model_copy(update={"mask_sha256": found})
 
 
@@ -155,19 +149,12 @@ class _Table:
 
 
 def _mask(arguments: Mapping[str, Any]) -> np.ndarray:
-    content = _read(Path(arguments["mask"]))
-    if hashlib.sha256(content).hexdigest() != arguments["mask_sha256"]:
-        raise InputError(f"mask: {arguments['mask']} changed during the run; run the same command again")
+    path = Path(arguments["mask"])
+    if schema.file_sha256(path, None, "mask", "mask_sha256") != arguments["mask_sha256"]:
+        raise InputError(f"mask: {path} changed during the run; run the same command again")
     try:
-        return np.load(BytesIO(content), allow_pickle=False)
+        return np.load(path, allow_pickle=False)
     except ValueError as error:
         raise InputError(
-            f"mask: {arguments['mask']} cannot be read as an .npy without pickle; make the file with numpy.save"
+            f"mask: {path} cannot be read as an .npy without pickle; make the file with numpy.save"
         ) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"constraints.mask: {path} cannot be read ({error.strerror}); give a readable file") from error

@@ -152,6 +152,14 @@ def user_file(params: Upstream, name: str) -> tuple[Path, str]:
     path, expected = getattr(params.paths, name), getattr(getattr(params, section), field)
     if path is None:
         raise InputError(f"{option}: is missing; give {option}=...")
+    return path, file_sha256(path, expected, option, digest)
+
+
+def file_sha256(path: Path, expected: str | None, option: str, digest: str) -> str:
+    """The SHA-256 of a user's file; option, digest: the options with the path and the expected digest.
+
+    Raises InputError if the file cannot be read, or if another digest is expected.
+    """
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -160,7 +168,7 @@ def user_file(params: Upstream, name: str) -> tuple[Path, str]:
     if expected not in (None, found):
         action = f"use the matching file, or change {digest}"
         raise InputError(f"{option}: {path} has SHA-256 {found}, but {digest} is {expected}; {action}")
-    return path, found
+    return found
 
 
 def read() -> Params:
